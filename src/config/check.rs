@@ -1,0 +1,117 @@
+//! The bounds of every field, checked in one place whatever the configuration came from.
+
+use std::{fmt::Display, time::Duration};
+
+use libp2p::multiaddr::Protocol;
+
+use super::NetworkConfig;
+use crate::error::ConfigError;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+impl NetworkConfig {
+    /// Checks every field against its bounds.
+    ///
+    /// # Errors
+    /// The first field that is out of its range, by its path and with the range allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        name("network", &self.network)?;
+        if self.agent.is_empty() || self.agent.len() > 64 {
+            return Err(out_of_range("agent", &format!("{} bytes long", self.agent.len()), "1 to 64 bytes"));
+        }
+        if self.data_dir.as_deref() == Some("") {
+            return Err(out_of_range("data_dir", &"empty", "a folder's or a database's name, or nothing at all"));
+        }
+        number("bootstrap (its length)", self.bootstrap.len(), 0, 64, "addresses")?;
+        number("listen (its length)", self.listen.as_ref().map_or(0, Vec::len), 0, 64, "addresses")?;
+        number("external_addresses (its length)", self.external_addresses.len(), 0, 64, "addresses")?;
+        for address in &self.bootstrap {
+            if !address.iter().any(|part| matches!(part, Protocol::Tcp(_) | Protocol::Udp(_) | Protocol::Memory(_))) {
+                return Err(out_of_range("bootstrap", address, "addresses that can be dialled, such as /dns4/…/tcp/…"));
+            }
+        }
+
+        let relay = &self.relay;
+        number("relay.reservations", relay.reservations.unwrap_or(0), 0, 8, "relays")?;
+        number("relay.max_reservations", relay.max_reservations, 1, 65_536, "reservations")?;
+        number("relay.max_circuits", relay.max_circuits, 1, 65_536, "circuits")?;
+        time("relay.circuit_duration", relay.circuit_duration, SECOND, 24 * HOUR)?;
+
+        let discovery = &self.discovery;
+        number("discovery.target_peers", discovery.target_peers, 0, 64, "peers")?;
+        number("discovery.known_peers", discovery.known_peers, 8, 65_536, "peers")?;
+        time("discovery.refresh_interval", discovery.refresh_interval, SECOND, HOUR)?;
+
+        let connections = &self.connections;
+        number("connections.max_connections", connections.max_connections, 1, 65_536, "connections")?;
+        number("connections.max_per_peer", connections.max_per_peer, 1, 16, "connections")?;
+        number("connections.max_pending", connections.max_pending, 1, 4096, "attempts")?;
+        time("connections.dial_timeout", connections.dial_timeout, SECOND / 10, 2 * MINUTE)?;
+        time("connections.ping_interval", connections.ping_interval, SECOND / 10, 10 * MINUTE)?;
+        time("connections.ping_timeout", connections.ping_timeout, SECOND / 10, 2 * MINUTE)?;
+        time("connections.retry_initial", connections.retry_initial, SECOND / 100, MINUTE)?;
+        time("connections.retry_max", connections.retry_max, SECOND / 10, HOUR)?;
+        if connections.retry_max < connections.retry_initial {
+            return Err(out_of_range(
+                "connections.retry_max",
+                &humantime::format_duration(connections.retry_max),
+                "at least connections.retry_initial",
+            ));
+        }
+        number("connections.retry_attempts", connections.retry_attempts, 0, 1000, "attempts")?;
+
+        let delivery = &self.delivery;
+        time("delivery.timeout", delivery.timeout, SECOND, 7 * 24 * HOUR)?;
+        time("delivery.acknowledge_timeout", delivery.acknowledge_timeout, SECOND / 10, 5 * MINUTE)?;
+        time("delivery.drain_timeout", delivery.drain_timeout, Duration::ZERO, 5 * MINUTE)?;
+        number("delivery.max_hops", delivery.max_hops, 1, 64, "hops")?;
+
+        let limits = &self.limits;
+        number("limits.max_payload", limits.max_payload, 1, 4 * 1024 * 1024, "bytes")?;
+        number("limits.outbox_messages", limits.outbox_messages, 1, 1_000_000, "messages")?;
+        number("limits.message_buffer", limits.message_buffer, 16, 65_536, "messages")?;
+        number("limits.event_buffer", limits.event_buffer, 16, 65_536, "events")?;
+        number("limits.command_buffer", limits.command_buffer, 16, 65_536, "commands")?;
+        number("limits.groups", limits.groups, 1, 1024, "groups")?;
+        number("limits.duplicate_cache", limits.duplicate_cache, 100, 1_000_000, "senders")
+    }
+}
+
+fn name(field: &'static str, value: &str) -> Result<(), ConfigError> {
+    let well_formed = (1..=32).contains(&value.len())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if well_formed {
+        Ok(())
+    } else {
+        Err(out_of_range(field, &format!("{value:?}"), "1 to 32 letters, digits, '-', '_' or '.'"))
+    }
+}
+
+fn number<N: PartialOrd + Display>(
+    field: &'static str,
+    value: N,
+    least: N,
+    most: N,
+    unit: &str,
+) -> Result<(), ConfigError> {
+    if (&least..=&most).contains(&&value) {
+        Ok(())
+    } else {
+        Err(out_of_range(field, &value, &format!("{least} to {most} {unit}")))
+    }
+}
+
+fn time(field: &'static str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    let shown = humantime::format_duration;
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(out_of_range(field, &shown(value), &format!("{} to {}", shown(least), shown(most))))
+    }
+}
+
+fn out_of_range(field: &'static str, value: &dyn Display, allowed: &str) -> ConfigError {
+    ConfigError::OutOfRange { field, value: value.to_string(), allowed: allowed.to_owned() }
+}

@@ -1,0 +1,240 @@
+//! What a node tells its app: events as they happen.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use serde::{Deserialize, Serialize};
+
+use crate::peer::{ConnectionKind, ConnectionState};
+
+/// Something that happened. Several subscribers may listen; one that lags gets [`NetworkEvent::Lagged`] with how many
+/// it missed, and goes on.
+///
+/// In JSON and JavaScript an event is an object whose `type` names the variant.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum NetworkEvent {
+    /// The node can be reached at a new address.
+    Listening {
+        /// The address, without the peer id.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        address: Multiaddr,
+    },
+    /// An address the node could be reached at is gone.
+    ListenClosed {
+        /// The address.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        address: Multiaddr,
+        /// Why.
+        reason: String,
+    },
+    /// A peer's connection changed its state.
+    StateChanged {
+        /// The peer.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        peer: PeerId,
+        /// The state before.
+        from: ConnectionState,
+        /// The state now.
+        to: ConnectionState,
+        /// What made it change.
+        cause: StateCause,
+    },
+    /// More became known of a connected peer: its software, its latency, how it is connected. `peer_info` has it.
+    PeerUpdated {
+        /// The peer.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        peer: PeerId,
+        /// How it is connected now; `None` when it is not.
+        kind: Option<ConnectionKind>,
+    },
+    /// A peer, or new addresses of one, came to be known.
+    PeerDiscovered {
+        /// The peer.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        peer: PeerId,
+        /// Its newly known addresses.
+        #[cfg_attr(feature = "typescript", ts(type = "string[]"))]
+        addresses: Vec<Multiaddr>,
+        /// How it was found.
+        source: DiscoverySource,
+    },
+    /// A search that `discover_peers` began has ended.
+    DiscoveryFinished {
+        /// What was searched for.
+        target: DiscoverTarget,
+        /// How many peers it brought that were not known before.
+        found: usize,
+    },
+    /// A bootstrap address can't be reached for now. The others are used, and it is tried again.
+    BootstrapFailed {
+        /// The address from the configuration.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        address: Multiaddr,
+        /// What the attempt said.
+        reason: String,
+        /// When it is tried again, milliseconds from now.
+        #[serde(with = "crate::config::millis")]
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        retry_in: Duration,
+    },
+    /// Something that a peer sent was rejected. Counted by reason in the statistics; the peer's score falls.
+    MessageRejected {
+        /// The peer it came from: the neighbour, not the claimed author.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        peer: PeerId,
+        /// Why.
+        reason: RejectReason,
+        /// More for people.
+        detail: String,
+    },
+    /// Received messages that no subscriber took in time were dropped, the oldest first.
+    MessagesMissed {
+        /// How many.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        count: u64,
+    },
+    /// This subscriber did not keep up: that many events before the next one are missing from its stream.
+    Lagged {
+        /// How many.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        missed: u64,
+    },
+    /// The node has stopped. The last event of every stream.
+    Stopped,
+}
+
+/// Why a connection's state changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum StateCause {
+    /// The app asked for it.
+    Requested,
+    /// The node keeps up its connections: a bootstrap node, a known peer, a message that waits.
+    Maintenance,
+    /// A retry after a failure.
+    Retry {
+        /// Which attempt this is, from 2.
+        attempt: u32,
+    },
+    /// The peer came to us.
+    Inbound,
+    /// The connection stands.
+    Established,
+    /// The attempt failed.
+    DialFailed {
+        /// What it said.
+        reason: String,
+    },
+    /// The peer said goodbye.
+    Goodbye,
+    /// The connection broke.
+    Lost {
+        /// What the transport said.
+        reason: String,
+    },
+    /// This node is shutting down.
+    ShuttingDown,
+}
+
+/// How a peer was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum DiscoverySource {
+    /// The configuration's bootstrap addresses.
+    Bootstrap,
+    /// The app named it.
+    Manual,
+    /// It connected to us, or told us its addresses when we were connected.
+    Identify,
+    /// The Kademlia DHT.
+    Dht,
+    /// The local network.
+    Mdns,
+    /// A neighbour passed on the peer's signed record.
+    PeerExchange,
+}
+
+/// What `discover_peers` searches for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum DiscoverTarget {
+    /// All tiers: the bootstrap nodes, the DHT, the local network.
+    All,
+    /// One peer, by its id, across the network.
+    Peer(#[cfg_attr(feature = "typescript", ts(type = "string"))] PeerId),
+    /// The local network, by mDNS. Native only: in a browser it finds nobody.
+    LocalNetwork,
+}
+
+/// Why something from a peer was rejected. The names are stable: the wire's ERROR replies, metrics and logs use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum RejectReason {
+    /// The frame claims more bytes than the limit; nothing was allocated for it.
+    Oversized,
+    /// The frame is not a well-formed `CpcMessage`.
+    Malformed,
+    /// The stream ended inside a frame.
+    Truncated,
+    /// The signature doesn't fit the content and the claimed sender.
+    WrongSignature,
+    /// A field that needs the author's signature came without an author.
+    Unsigned,
+    /// It is addressed to somebody else.
+    WrongRecipient,
+    /// A nonce that was seen before, in a frame that is not a retransmission.
+    Replayed,
+    /// Its time to live is over.
+    Expired,
+    /// It has been forwarded more often than is allowed.
+    TooManyHops,
+    /// A signed peer record that its subject did not sign, or that can't be read.
+    ForgedRecord,
+    /// A message of a group this node has not joined.
+    UnknownGroup,
+}
+
+impl RejectReason {
+    /// All reasons, in the order of their declaration.
+    pub const ALL: [RejectReason; 11] = [
+        RejectReason::Oversized,
+        RejectReason::Malformed,
+        RejectReason::Truncated,
+        RejectReason::WrongSignature,
+        RejectReason::Unsigned,
+        RejectReason::WrongRecipient,
+        RejectReason::Replayed,
+        RejectReason::Expired,
+        RejectReason::TooManyHops,
+        RejectReason::ForgedRecord,
+        RejectReason::UnknownGroup,
+    ];
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RejectReason::Oversized => "oversized",
+            RejectReason::Malformed => "malformed",
+            RejectReason::Truncated => "truncated",
+            RejectReason::WrongSignature => "wrong_signature",
+            RejectReason::Unsigned => "unsigned",
+            RejectReason::WrongRecipient => "wrong_recipient",
+            RejectReason::Replayed => "replayed",
+            RejectReason::Expired => "expired",
+            RejectReason::TooManyHops => "too_many_hops",
+            RejectReason::ForgedRecord => "forged_record",
+            RejectReason::UnknownGroup => "unknown_group",
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What is known of peers and of the node itself: the snapshots an app reads.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use serde::{Deserialize, Serialize};
+
+use crate::message::GroupName;
+
+/// The state of the connection to one peer (CPC §2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum ConnectionState {
+    /// No connection, and none under way. A retry may be planned: [`PeerInfo::retry_in`] tells.
+    #[default]
+    Disconnected,
+    /// An attempt is under way.
+    Connecting,
+    /// At least one connection stands.
+    Connected,
+    /// The connection is being closed in good order.
+    Disconnecting,
+}
+
+/// How bytes reach a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum ConnectionKind {
+    /// QUIC (RFC 9000).
+    Quic,
+    /// TCP with Noise or TLS 1.3.
+    Tcp,
+    /// WebRTC between browsers.
+    Webrtc,
+    /// WebRTC to a native node, by its certificate hash.
+    WebrtcDirect,
+    /// WebSocket, plain or over TLS, with Noise inside.
+    Websocket,
+    /// Through a relay, end to end encrypted past it.
+    Relayed,
+    /// A transport inside one process, or one this version has no name for.
+    Other,
+}
+
+impl ConnectionKind {
+    /// Reads the kind off an address. A circuit counts as relayed whatever carries it.
+    pub fn of(address: &Multiaddr) -> Self {
+        let mut kind = ConnectionKind::Other;
+        let mut circuit = false;
+        for part in address {
+            match part {
+                Protocol::P2pCircuit => {
+                    circuit = true;
+                    kind = ConnectionKind::Relayed;
+                }
+                // After a circuit only `/webrtc` says that the bytes take another way than the relay.
+                Protocol::WebRTC if circuit => kind = ConnectionKind::Webrtc,
+                _ if circuit => {}
+                Protocol::QuicV1 | Protocol::Quic => kind = ConnectionKind::Quic,
+                Protocol::WebRTCDirect => kind = ConnectionKind::WebrtcDirect,
+                Protocol::Ws(_) | Protocol::Wss(_) => kind = ConnectionKind::Websocket,
+                Protocol::Tcp(_) => kind = ConnectionKind::Tcp,
+                _ => {}
+            }
+        }
+        kind
+    }
+}
+
+/// What is known of one peer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub struct PeerInfo {
+    /// The peer.
+    #[cfg_attr(feature = "typescript", ts(type = "string"))]
+    pub peer: PeerId,
+    /// The connection's state.
+    pub state: ConnectionState,
+    /// How it is connected: the best of its connections; `None` while there is none.
+    pub kind: Option<ConnectionKind>,
+    /// Round-trip time of the last ping, milliseconds.
+    #[serde(with = "crate::config::optional_millis")]
+    #[cfg_attr(feature = "typescript", ts(type = "number | null"))]
+    pub latency: Option<Duration>,
+    /// How many connections stand.
+    pub connections: usize,
+    /// Where it can be dialled, as far as known; the most recently confirmed first.
+    #[cfg_attr(feature = "typescript", ts(type = "string[]"))]
+    pub addresses: Vec<Multiaddr>,
+    /// Its software, as it says itself.
+    pub agent: Option<String>,
+    /// How long the connection stands, milliseconds.
+    #[serde(with = "crate::config::optional_millis")]
+    #[cfg_attr(feature = "typescript", ts(type = "number | null"))]
+    pub connected_for: Option<Duration>,
+    /// When the next attempt is made, milliseconds from the snapshot; `None` when none is planned.
+    #[serde(with = "crate::config::optional_millis")]
+    #[cfg_attr(feature = "typescript", ts(type = "number | null"))]
+    pub retry_in: Option<Duration>,
+    /// Messages that wait for it or for its acknowledgement.
+    pub waiting: usize,
+    /// From 0 (a nuisance) to 1. Falls with each rejection and recovers with time.
+    pub score: f32,
+    /// Whether it relays for others.
+    pub relay: bool,
+}
+
+/// How the node is doing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub struct NetworkStatus {
+    /// This node.
+    #[cfg_attr(feature = "typescript", ts(type = "string"))]
+    pub local_peer_id: PeerId,
+    /// The name of the network it takes part in.
+    pub network: String,
+    /// In one word.
+    pub phase: Phase,
+    /// Addresses it can be reached at, without the peer id.
+    #[cfg_attr(feature = "typescript", ts(type = "string[]"))]
+    pub listen_addrs: Vec<Multiaddr>,
+    /// How many peers are connected.
+    pub connected: usize,
+    /// How many peers are known.
+    pub known: usize,
+    /// Groups this node has joined.
+    pub groups: Vec<GroupName>,
+    /// How long it has been running, milliseconds.
+    #[serde(with = "crate::config::millis")]
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub uptime: Duration,
+}
+
+/// A node's state in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub enum Phase {
+    /// Running, with no peer connected.
+    Alone,
+    /// Running, with at least one peer connected.
+    Online,
+    /// Sending what is queued before it stops.
+    Draining,
+    /// Stopped.
+    Stopped,
+}
+
+/// Counters since the start, in one consistent snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub struct NetworkStats {
+    /// Messages accepted for sending, by priority.
+    pub messages_accepted: PerPriority,
+    /// Messages that left, by priority; a retransmission counts again.
+    pub messages_sent: PerPriority,
+    /// Messages handed to the app, by priority.
+    pub messages_received: PerPriority,
+    /// Direct messages whose receipt says delivered.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub messages_delivered: u64,
+    /// Direct messages whose receipt says failed or expired.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub messages_failed: u64,
+    /// Received messages that no subscriber took in time.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub messages_missed: u64,
+    /// Copies of messages that had arrived before, by gossip or retransmission; not an offence.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub duplicates: u64,
+    /// Rejections by the name of their reason.
+    #[cfg_attr(feature = "typescript", ts(type = "Record<string, number>"))]
+    pub rejections: BTreeMap<&'static str, u64>,
+    /// Broadcasts that could not leave for want of room or of anybody to take them.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub broadcasts_dropped: u64,
+    /// Bytes of frames sent on lanes, with their length prefixes.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub bytes_sent: u64,
+    /// Bytes of frames received on lanes, with their length prefixes.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub bytes_received: u64,
+    /// Connections that came to stand.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub connections_opened: u64,
+    /// Connections that ended.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub connections_closed: u64,
+    /// Dials that failed.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub dials_failed: u64,
+    /// Direct messages that wait or are under way.
+    pub outbox: usize,
+}
+
+/// A count for each priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+pub struct PerPriority {
+    /// [`Priority::High`](crate::Priority::High).
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub high: u64,
+    /// [`Priority::Medium`](crate::Priority::Medium).
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub medium: u64,
+    /// [`Priority::Low`](crate::Priority::Low).
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub low: u64,
+}
+
+impl PerPriority {
+    pub(crate) fn count(&mut self, priority: crate::Priority) {
+        match priority {
+            crate::Priority::High => self.high += 1,
+            crate::Priority::Medium => self.medium += 1,
+            crate::Priority::Low => self.low += 1,
+        }
+    }
+
+    /// All three together.
+    pub fn total(&self) -> u64 {
+        self.high + self.medium + self.low
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_is_what_carries_the_bytes() {
+        let peer = PeerId::random();
+        let cases = [
+            ("/ip4/1.2.3.4/tcp/1".to_owned(), ConnectionKind::Tcp),
+            ("/ip4/1.2.3.4/udp/1/quic-v1".to_owned(), ConnectionKind::Quic),
+            ("/dns4/a.example/tcp/443/wss".to_owned(), ConnectionKind::Websocket),
+            ("/dns4/a.example/tcp/443/tls/ws".to_owned(), ConnectionKind::Websocket),
+            ("/ip4/1.2.3.4/udp/1/webrtc-direct".to_owned(), ConnectionKind::WebrtcDirect),
+            (format!("/ip4/1.2.3.4/tcp/1/ws/p2p/{peer}/p2p-circuit"), ConnectionKind::Relayed),
+            (format!("/ip4/1.2.3.4/tcp/1/ws/p2p/{peer}/p2p-circuit/webrtc"), ConnectionKind::Webrtc),
+            (format!("/p2p/{peer}"), ConnectionKind::Other),
+        ];
+        for (address, kind) in cases {
+            assert_eq!(ConnectionKind::of(&address.parse().expect("an address")), kind, "{address}");
+        }
+    }
+}
