@@ -32,7 +32,7 @@ pub use builder::NetworkConfigBuilder;
 pub(crate) use durations::{millis, optional_millis};
 
 /// The whole configuration. In TOML each struct below is a table, in the environment a prefix
-/// (`CPC_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).
+/// (`CPC_NET_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).
 ///
 /// Durations are written as `"30s"`, `"500ms"`, `"1h"`, or as a number of milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -173,7 +173,9 @@ pub enum SendError {
         limit: usize,
     },
     /// The payload is over the limit.
-    #[error("a payload of {size} bytes is over the limit of {limit}; split it, or raise limits.max_payload on all nodes")]
+    #[error(
+        "a payload of {size} bytes is over the limit of {limit}; split it, or raise limits.max_payload on all nodes"
+    )]
     TooLarge {
         /// The payload's size in bytes.
         size: usize,

@@ -1,11 +1,11 @@
 //! What is known of peers and of the node itself: the snapshots an app reads.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::message::GroupName;
+use crate::{error::ParseError, message::GroupName};
 
 /// The state of the connection to one peer (CPC §2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -67,6 +67,50 @@ impl ConnectionKind {
             }
         }
         kind
+    }
+}
+
+/// Whom to connect to: a peer by its id, or whoever is at an address. Made from either.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectTarget {
+    /// The peer, wherever it is known to be.
+    Peer(PeerId),
+    /// The address; with a trailing `/p2p/<peer id>` only that peer is accepted there.
+    Address(Multiaddr),
+}
+
+impl From<PeerId> for ConnectTarget {
+    fn from(peer: PeerId) -> Self {
+        ConnectTarget::Peer(peer)
+    }
+}
+
+impl From<Multiaddr> for ConnectTarget {
+    fn from(address: Multiaddr) -> Self {
+        ConnectTarget::Address(address)
+    }
+}
+
+impl fmt::Display for ConnectTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectTarget::Peer(peer) => peer.fmt(formatter),
+            ConnectTarget::Address(address) => address.fmt(formatter),
+        }
+    }
+}
+
+impl FromStr for ConnectTarget {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Ok(peer) = text.parse::<PeerId>() {
+            return Ok(ConnectTarget::Peer(peer));
+        }
+        match text.parse::<Multiaddr>() {
+            Ok(address) if !address.is_empty() => Ok(ConnectTarget::Address(address)),
+            _ => Err(ParseError::new("peer or address", text, "a peer id or a multiaddr")),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::NetworkConfig;
 use crate::error::ConfigError;
 
 /// What names of environment variables begin with.
-const PREFIX: &str = "CPC_";
+const PREFIX: &str = "CPC_NET_";
 
 impl NetworkConfig {
     /// Reads a TOML text over the defaults.
@@ -40,7 +40,7 @@ impl NetworkConfig {
         Ok(config)
     }
 
-    /// Reads the process's environment over this configuration: `CPC_NETWORK`, `CPC_LIMITS__MAX_PAYLOAD` and so on, a
+    /// Reads the process's environment over this configuration: `CPC_NET_NETWORK`, `CPC_NET_LIMITS__MAX_PAYLOAD` and so on, a
     /// section and its field joined by two underscores; lists are separated by commas. In a browser there is none.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl NetworkConfig {
         self.with_variables(variables.map(|(name, value)| (name, value.to_string_lossy().into_owned())))
     }
 
-    /// Reads variables over this configuration, those whose names begin with `CPC_`.
+    /// Reads variables over this configuration, those whose names begin with `CPC_NET_`.
     ///
     /// # Errors
     /// With the field's path when a value is wrong, unknown or out of range.
@@ -72,9 +72,12 @@ impl NetworkConfig {
         let readings = [Some(Value::from(text)), serde_json::from_str(text).ok(), Some(Value::Array(list))];
         let mut first_error = None;
         for reading in readings.into_iter().flatten() {
-            let fields = path.split("__").collect::<Vec<_>>().into_iter().rev().fold(reading, |inner, key| {
-                Value::Object(Map::from_iter([(key.to_owned(), inner)]))
-            });
+            let fields = path
+                .split("__")
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .fold(reading, |inner, key| Value::Object(Map::from_iter([(key.to_owned(), inner)])));
             match self.clone().overlaid(fields) {
                 Ok(config) => return Ok(config),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -141,12 +144,12 @@ mod tests {
     #[test]
     fn variables_of_every_type_are_read() {
         let config = variables(&[
-            ("CPC_NETWORK", "7"),
-            ("CPC_DISCOVERY__MDNS", "false"),
-            ("CPC_LIMITS__MAX_PAYLOAD", "1000"),
-            ("CPC_BOOTSTRAP", "/ip4/192.0.2.1/tcp/1, /ip4/192.0.2.2/tcp/2"),
-            ("CPC_DELIVERY__TIMEOUT", "2m"),
-            ("CPC_DATA_DIR", "here"),
+            ("CPC_NET_NETWORK", "7"),
+            ("CPC_NET_DISCOVERY__MDNS", "false"),
+            ("CPC_NET_LIMITS__MAX_PAYLOAD", "1000"),
+            ("CPC_NET_BOOTSTRAP", "/ip4/192.0.2.1/tcp/1, /ip4/192.0.2.2/tcp/2"),
+            ("CPC_NET_DELIVERY__TIMEOUT", "2m"),
+            ("CPC_NET_DATA_DIR", "here"),
             ("PATH", "not ours"),
         ])
         .expect("valid");
@@ -178,9 +181,9 @@ mod tests {
             }
         }
         assert!(matches!(NetworkConfig::from_toml("= ="), Err(ConfigError::Syntax(_))));
-        let error = variables(&[("CPC_LIMITS__MAX_PAYLOAD", "lots")]).expect_err("not a number").to_string();
+        let error = variables(&[("CPC_NET_LIMITS__MAX_PAYLOAD", "lots")]).expect_err("not a number").to_string();
         assert!(error.contains("limits.max_payload"), "{error}");
-        let error = variables(&[("CPC_LIMITS__NO_SUCH", "1")]).expect_err("unknown").to_string();
+        let error = variables(&[("CPC_NET_LIMITS__NO_SUCH", "1")]).expect_err("unknown").to_string();
         assert!(error.contains("no_such"), "{error}");
     }
 }

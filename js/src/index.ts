@@ -1,0 +1,25 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * A social network for an app with no server in the middle: peers that are found and kept, messages that arrive, all
+ * through one {@link NetworkHandler}. The network itself is Rust compiled to WebAssembly; this package gives it the
+ * manners of the web platform.
+ *
+ * @packageDocumentation
+ */
+
+export {
+  ArgumentError,
+  CommandError,
+  ConfigError,
+  ConnectError,
+  CpcError,
+  DeliveryError,
+  SendError,
+  StartError,
+  type CpcErrorOptions,
+} from "./errors.js";
+export { NetworkHandler } from "./handler.js";
+export { init, version, type InitInput } from "./init.js";
+export { Receipt } from "./receipt.js";
+export type { Subscription } from "./stream.js";
+export type * from "./types.js";

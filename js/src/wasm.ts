@@ -1,0 +1,86 @@
+/**
+ * The seam between this package and the compiled network: what the wasm module offers, and the one place that loads it.
+ *
+ * The interfaces are written by hand so that the rest of the package can be checked and tested without a compiled
+ * module; `npm run check:surface` compares them with the declarations that wasm-bindgen generates.
+ */
+
+import type { BroadcastScope } from "./generated/BroadcastScope.js";
+import type { ConnectionState } from "./generated/ConnectionState.js";
+import type { DiscoverTarget } from "./generated/DiscoverTarget.js";
+import type { MessageKind } from "./generated/MessageKind.js";
+import type { NetworkEvent } from "./generated/NetworkEvent.js";
+import type { NetworkStats } from "./generated/NetworkStats.js";
+import type { NetworkStatus } from "./generated/NetworkStatus.js";
+import type { PeerInfo } from "./generated/PeerInfo.js";
+import type { Priority } from "./generated/Priority.js";
+import type { ReceiptState } from "./generated/ReceiptState.js";
+import type { ReceivedMessage } from "./generated/ReceivedMessage.js";
+
+/** Where the wasm module can come from; the same that `fetch` or `WebAssembly.instantiate` takes. */
+export type InitInput = string | URL | Request | Response | BufferSource | WebAssembly.Module;
+
+/** A stream of the wasm module. Only one `next` may be pending; `close` wakes it with `undefined`. */
+export interface WasmStream<Item> {
+  next(): Promise<Item | undefined>;
+  close(): void;
+  /** Must not be called while a `next` is pending. */
+  free(): void;
+}
+
+/** The receipt of a direct message. */
+export interface WasmReceipt {
+  id(): string;
+  state(): ReceiptState;
+  delivered(): Promise<void>;
+  /** Must not be called while a `delivered` is pending. */
+  free(): void;
+}
+
+/** A running node. */
+export interface WasmNetworkHandler {
+  localPeerId(): string;
+  listenAddrs(): string[];
+  connect(target: string): Promise<string>;
+  disconnect(peer: string): Promise<void>;
+  sendMessage(
+    peer: string,
+    kind: MessageKind,
+    payload: Uint8Array,
+    ttl: number | undefined,
+    priority: Priority,
+  ): WasmReceipt;
+  broadcast(
+    kind: MessageKind,
+    payload: Uint8Array,
+    ttl: number | undefined,
+    priority: Priority,
+    scope: BroadcastScope,
+  ): string;
+  joinGroup(name: string): void;
+  leaveGroup(name: string): void;
+  discoverPeers(target: DiscoverTarget): void;
+  connectionState(peer: string): ConnectionState;
+  peers(): PeerInfo[];
+  peerInfo(peer: string): PeerInfo | undefined;
+  status(): NetworkStatus;
+  networkStats(): NetworkStats;
+  events(): WasmStream<NetworkEvent>;
+  messages(): WasmStream<ReceivedMessage>;
+  shutdown(): Promise<void>;
+  free(): void;
+}
+
+/** The module as wasm-bindgen writes it for `--target web`. */
+export interface WasmModule {
+  /** Compiles and starts the module; without an address it is looked for next to the glue code. */
+  default(options?: { module_or_path: InitInput | Promise<InitInput> }): Promise<unknown>;
+  WasmNetworkHandler: { create(config: unknown): Promise<WasmNetworkHandler> };
+  version(): string;
+}
+
+/** Loads the glue code; the module itself is not compiled before its `default` is called. */
+export async function importGlue(): Promise<WasmModule> {
+  // @ts-ignore: the build puts the generated glue beside the compiled form of this file, so it can't be seen from here.
+  return await import("./wasm/cpc_net.js");
+}

@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { DeliveryError } from "../src/index.js";
+import { Receipt } from "../src/receipt.js";
+import { FakeReceipt, settled, wasmError } from "./fake.js";
+
+function receive(): { wasm: FakeReceipt; receipt: Receipt } {
+  const wasm = new FakeReceipt();
+  return { wasm, receipt: new Receipt(wasm, {}) };
+}
+
+describe("a receipt", () => {
+  it("tells where the message stands", async () => {
+    const { wasm, receipt } = receive();
+    assert.equal(receipt.id, "12D3KooWme/1");
+    assert.deepEqual(receipt.state, { state: "queued" });
+    wasm.current = { state: "sent" };
+    assert.deepEqual(receipt.state, { state: "sent" });
+    assert.equal(wasm.asked, 0, "nobody has asked for the end yet");
+  });
+
+  it("resolves with the delivery, and still knows it afterwards", async () => {
+    const { wasm, receipt } = receive();
+    const { delivered } = receipt;
+    assert.equal(receipt.delivered, delivered);
+    wasm.current = { state: "delivered" };
+    wasm.end.resolve();
+    await delivered;
+    assert.equal(wasm.asked, 1);
+    assert.equal(wasm.freed, 1);
+    assert.deepEqual(receipt.state, { state: "delivered" });
+    assert.equal(receipt.id, "12D3KooWme/1");
+    await receipt.delivered;
+    assert.equal(wasm.freed, 1);
+  });
+
+  it("rejects with the reason", async () => {
+    const { wasm, receipt } = receive();
+    const error = { code: "expired", ttl: 5 } as const;
+    wasm.current = { state: "failed", error };
+    const { delivered } = receipt;
+    wasm.end.reject(wasmError("delivery", "expired", false));
+    await assert.rejects(delivered, (rejection) => {
+      assert.ok(rejection instanceof DeliveryError);
+      assert.equal(rejection.code, "expired");
+      return true;
+    });
+    assert.deepEqual(receipt.state, { state: "failed", error });
+    assert.equal(wasm.freed, 1);
+  });
+
+  it("that nobody looks at leaves no unhandled rejection", async () => {
+    const unhandled: unknown[] = [];
+    const note = (reason: unknown) => unhandled.push(reason);
+    process.on("unhandledRejection", note);
+    try {
+      const { wasm, receipt } = receive();
+      wasm.current = { state: "failed", error: { code: "expired", ttl: 5 } };
+      assert.equal(receipt.state.state, "failed");
+      await settled();
+      assert.equal(wasm.asked, 0);
+      assert.deepEqual(unhandled, []);
+    } finally {
+      process.off("unhandledRejection", note);
+    }
+  });
+});

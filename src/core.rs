@@ -1,0 +1,463 @@
+//! The decisions, sans-IO: facts and wishes of the app go in, wishes to the world come out.
+//!
+//! Invariant: what comes out depends on nothing but the settings, the seed and what went in. There is no clock, no
+//! randomness of the system, no async and no swarm in here, so every run can be replayed.
+//!
+//! The driver calls [`Core::handle`] for each fact, then [`Core::poll`] until it gives nothing more, then asks
+//! [`Core::next_deadline`] and comes back with [`Input::Tick`] when that time has come.
+//!
+//! - `connections`: the state machine of each peer, retries, who is dialled when.
+//! - `discovery`: the peer book, bootstrap, peer exchange, relay reservations.
+//! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
+//! - `trust`: scores.
+//! - `health`: counters.
+
+mod connections;
+mod discovery;
+mod health;
+mod input;
+mod random;
+mod routing;
+mod trust;
+mod view;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId};
+
+use crate::{
+    config::NetworkConfig,
+    event::{NetworkEvent, RejectReason},
+    frame::{Content, ControlContent, Incoming, Rejection},
+    message::{GroupName, ReceivedMessage},
+    peer::{ConnectionState, NetworkStats},
+};
+
+pub(crate) use input::{
+    ConnectRequest, DialId, Input, Link, LinkId, Now, OutgoingMessage, Output, PeerFacts, RequestId, Search, Topic,
+};
+pub(crate) use view::PeerView;
+
+use connections::Connections;
+use discovery::Discovery;
+use health::Health;
+use random::Random;
+use routing::Routing;
+use trust::Trust;
+
+/// Below this score a peer gets no more ERROR replies: they would only cost us.
+const REPLY_SCORE: f32 = 0.3;
+
+/// What the core needs to know of its node.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) local: PeerId,
+    pub(crate) config: NetworkConfig,
+    /// At how many relays to reserve a place.
+    pub(crate) reservations: usize,
+    /// Whether this target has a transport for an address.
+    pub(crate) can_dial: fn(&Multiaddr) -> bool,
+    /// Where randomness begins.
+    pub(crate) seed: u64,
+}
+
+/// All decisions of one node.
+pub(crate) struct Core {
+    settings: Settings,
+    connections: Connections,
+    discovery: Discovery,
+    routing: Routing,
+    trust: Trust,
+    health: Health,
+    groups: BTreeSet<GroupName>,
+    random: Random,
+    /// When shutdown gives up waiting for what is queued.
+    draining_until: Option<Duration>,
+    drained: bool,
+    out: VecDeque<Output>,
+    /// Peers whose view has changed.
+    changed: BTreeSet<PeerId>,
+}
+
+/// Facts in.
+impl Core {
+    /// A node that knows its settings and nobody yet.
+    pub(crate) fn new(settings: Settings, now: Now) -> Self {
+        let mut core = Self {
+            connections: Connections::new(&settings),
+            discovery: Discovery::new(&settings),
+            routing: Routing::new(&settings.config),
+            trust: Trust::default(),
+            health: Health::default(),
+            groups: BTreeSet::new(),
+            random: Random::new(settings.seed),
+            draining_until: None,
+            drained: false,
+            out: VecDeque::new(),
+            changed: BTreeSet::new(),
+            settings,
+        };
+        core.discovery.begin(&mut core.connections, now);
+        core.tick(now);
+        core
+    }
+
+    /// Takes one fact in. What follows from it is had by [`poll`](Self::poll).
+    pub(crate) fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Connect(request) => self.connect(now, request),
+            Input::Disconnect { request, peer } => self.disconnect(now, request, peer),
+            Input::Send { peer, message } => {
+                self.health.accepted(message.priority);
+                self.routing.outbox.accept(peer, message, true);
+                self.changed.insert(peer);
+                self.deliver_mail(now, peer);
+            }
+            Input::BroadcastNeighbors { message } => {
+                self.health.accepted(message.priority);
+                let peers = self.connections.speaking_cpc().collect::<Vec<_>>();
+                if peers.is_empty() {
+                    self.health.stats.broadcasts_dropped += 1;
+                }
+                for peer in peers {
+                    self.routing.outbox.accept(peer, message.clone(), false);
+                    self.deliver_mail(now, peer);
+                }
+            }
+            Input::BroadcastGossip { topic, message } => {
+                self.health.accepted(message.priority);
+                self.health.sent(message.priority, 1);
+                let dropped = self.routing.pending.push(now, topic, message, &mut self.out);
+                self.health.stats.broadcasts_dropped += dropped;
+            }
+            Input::PublishFailed { topic, message } => {
+                let dropped = self.routing.pending.failed(now, topic, message);
+                self.health.stats.broadcasts_dropped += dropped;
+            }
+            Input::Subscribed { topic } => self.routing.pending.somebody_listens(&topic, &mut self.out),
+            Input::JoinGroup { group } => {
+                self.groups.insert(group.clone());
+                self.out.push_back(Output::Subscribe(Topic::Group(group)));
+            }
+            Input::LeaveGroup { group } => {
+                self.groups.remove(&group);
+                self.out.push_back(Output::Unsubscribe(Topic::Group(group)));
+            }
+            Input::Discover { target } => self.discovery.search(target, &mut self.connections, now, &mut self.out),
+            Input::Drain => self.drain(now),
+            Input::LinkOpened { peer, link, dial } => {
+                self.health.stats.connections_opened += 1;
+                let address = link.address.clone();
+                let outbound = link.outbound;
+                self.connections.link_opened(now, peer, link, dial, &mut self.out);
+                self.discovery.connected(now, peer, outbound.then_some(address), dial, &mut self.connections);
+                self.changed.insert(peer);
+                self.deliver_mail(now, peer);
+            }
+            Input::LinkClosed { peer, link, reason } => {
+                self.health.stats.connections_closed += 1;
+                self.connections.link_closed(now, peer, link, &reason, &mut self.random, &mut self.out);
+                self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
+                self.routing.outbox.link_lost(now, peer);
+                self.changed.insert(peer);
+                self.deliver_mail(now, peer);
+            }
+            Input::DialFailed { dial, reason } => self.dial_failed(now, dial, &reason),
+            Input::Identified { peer, facts } => {
+                self.changed.insert(peer);
+                self.discovery.identified(now, peer, facts, &mut self.connections, &mut self.out);
+                self.deliver_mail(now, peer);
+            }
+            Input::Pinged { peer, latency } => {
+                self.connections.pinged(peer, latency, &mut self.out);
+                self.changed.insert(peer);
+            }
+            Input::PingFailed { link } => self.out.push_back(Output::CloseLink(link)),
+            Input::Frames { peer, batch, bytes } => {
+                self.health.stats.bytes_received += bytes as u64;
+                for result in batch {
+                    self.frame(now, peer, result, true);
+                }
+            }
+            Input::Gossiped { source, result } => self.frame(now, source, result, false),
+            Input::Written { peer, priority, count, bytes } => {
+                self.health.stats.bytes_sent += bytes as u64;
+                self.health.sent(priority, count as u64);
+                self.routing.outbox.settled(peer, priority, count);
+                if self.routing.outbox.all_written(&peer) {
+                    self.connections.all_written(peer, &mut self.out);
+                }
+                self.deliver_mail(now, peer);
+            }
+            Input::Lost { peer, priority, count } => {
+                self.routing.outbox.settled(peer, priority, count);
+                self.routing.outbox.link_lost(now, peer);
+                self.deliver_mail(now, peer);
+            }
+            Input::Unsupported { peer } => {
+                self.connections.set_speaks_cpc(peer, false);
+                self.health.stats.messages_failed +=
+                    self.routing.outbox.refuse(peer, "it doesn't speak /cpc/1.0.0", &mut self.out);
+            }
+            Input::Discovered { peer, addresses, source } => {
+                self.discovery.found(now, peer, addresses, source, &mut self.out);
+                self.changed.insert(peer);
+                self.deliver_mail(now, peer);
+            }
+            Input::SearchFinished { search } => self.discovery.search_finished(&search, &mut self.out),
+            Input::Listening { address } => {
+                self.discovery.listening(now, &address);
+                self.out.push_back(Output::Event(NetworkEvent::Listening { address }));
+            }
+            Input::ListenClosed { addresses, reservation, reason } => {
+                self.discovery.listen_closed(now, &addresses, reservation);
+                self.out.extend(
+                    addresses
+                        .into_iter()
+                        .map(|address| Output::Event(NetworkEvent::ListenClosed { address, reason: reason.clone() })),
+                );
+            }
+            Input::OwnRecord { record } => self.discovery.own_record(now, record),
+            Input::Missed { count } => {
+                self.health.stats.messages_missed += count;
+                self.out.push_back(Output::Event(NetworkEvent::MessagesMissed { count }));
+            }
+            Input::Tick => self.tick(now),
+        }
+        self.settle(now);
+    }
+}
+
+/// Polls.
+impl Core {
+    /// The next wish; `None` when there is nothing more to do for now.
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        if self.out.is_empty() {
+            // Acknowledgements wait until all facts at hand are in, so that one frame carries many.
+            for (peer, ranges) in self.routing.inbox.take_acknowledgements() {
+                self.control(peer, ControlContent::Acknowledge(ranges));
+            }
+        }
+        self.out.pop_front()
+    }
+
+    /// When to come back with [`Input::Tick`] at the latest.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        [
+            self.connections.next_deadline(),
+            self.discovery.next_deadline(),
+            self.routing.outbox.next_deadline(),
+            self.routing.pending.next_deadline(),
+            self.draining_until,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+/// Getters.
+impl Core {
+    /// Peers whose view has changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Everything known of a peer; `None` when nothing is.
+    pub(crate) fn view(&self, now: Now, peer: PeerId) -> Option<PeerView> {
+        view::of(self, now, peer)
+    }
+
+    /// The counters.
+    pub(crate) fn stats(&self) -> NetworkStats {
+        NetworkStats { outbox: self.routing.outbox.len(), ..self.health.stats.clone() }
+    }
+
+    /// The groups joined.
+    pub(crate) fn groups(&self) -> &BTreeSet<GroupName> {
+        &self.groups
+    }
+
+    /// Whether shutdown has begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining_until.is_some()
+    }
+}
+
+/// What follows from the facts.
+impl Core {
+    fn connect(&mut self, now: Now, request: ConnectRequest) {
+        if let Some(peer) = request.peer() {
+            let addresses = request.address().cloned().into_iter().collect::<Vec<_>>();
+            self.discovery.named_by_app(now, peer, addresses);
+            self.changed.insert(peer);
+            let dialable = self.discovery.addresses_for_dial(&peer, 0);
+            self.connections.connect_peer(now, request, peer, dialable, &mut self.out);
+        } else {
+            self.connections.connect_address(now, request, &mut self.out);
+        }
+    }
+
+    fn disconnect(&mut self, now: Now, request: RequestId, peer: PeerId) {
+        self.discovery.leave_alone(now, &peer);
+        if self.connections.begin_disconnect(now, peer, Some(request), &mut self.out) {
+            self.control(peer, ControlContent::Goodbye);
+        }
+        self.changed.insert(peer);
+    }
+
+    fn dial_failed(&mut self, now: Now, dial: DialId, reason: &str) {
+        self.health.stats.dials_failed += 1;
+        let Some(failed) = self.connections.dial_failed(now, dial, reason, &mut self.random, &mut self.out) else {
+            return;
+        };
+        self.discovery.dial_failed(now, &failed, reason, &mut self.random, &mut self.out);
+        if let Some(peer) = failed.peer {
+            self.routing.outbox.obstacle(peer, reason);
+            self.changed.insert(peer);
+        }
+    }
+
+    /// One frame from a neighbour, by a lane or by gossip.
+    fn frame(&mut self, now: Now, neighbour: PeerId, result: Result<Incoming, Rejection>, by_lane: bool) {
+        let incoming = match result {
+            Ok(incoming) => incoming,
+            Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
+        };
+        if by_lane && !incoming.acknowledged.is_empty() {
+            let delivered = self.routing.outbox.acknowledged(neighbour, &incoming.acknowledged, &mut self.out);
+            self.health.stats.messages_delivered += delivered;
+            self.changed.insert(neighbour);
+        }
+        match incoming.content {
+            Content::Message(frame) => {
+                let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups: &self.groups };
+                match self.routing.inbox.check(now, frame, context, &self.settings.config) {
+                    Ok(Some(message)) => self.deliver(message),
+                    Ok(None) => self.health.stats.duplicates += 1,
+                    Err(rejection) => self.reject(now, neighbour, rejection, by_lane),
+                }
+            }
+            // Below the app only the two neighbours talk to each other; by gossip it means nothing.
+            _ if !by_lane => {
+                let rejection = Rejection::new(RejectReason::Malformed, "a frame between neighbours came by gossip");
+                self.reject(now, neighbour, rejection, false);
+            }
+            Content::PeerList { records, forged } => {
+                for rejection in forged {
+                    self.reject(now, neighbour, rejection, true);
+                }
+                self.changed.extend(records.iter().map(|record| record.peer));
+                let told = self.discovery.told_of(now, neighbour, records, &mut self.out);
+                for peer in told {
+                    self.deliver_mail(now, peer);
+                }
+            }
+            Content::Error { reason, detail, nonce } => {
+                tracing::debug!(peer = %neighbour, %reason, %detail, "the peer rejected a frame");
+                if let Some(nonce) = nonce {
+                    self.health.stats.messages_failed +=
+                        self.routing.outbox.rejected(neighbour, nonce, &reason, &mut self.out);
+                }
+            }
+            Content::Goodbye => self.connections.said_goodbye(neighbour),
+            Content::Nothing => {}
+        }
+    }
+
+    fn deliver(&mut self, message: ReceivedMessage) {
+        self.health.stats.messages_received.count(message.priority);
+        self.out.push_back(Output::Deliver(message));
+    }
+
+    fn reject(&mut self, now: Now, neighbour: PeerId, rejection: Rejection, by_lane: bool) {
+        self.health.rejected(rejection.reason);
+        self.trust.offence(now, neighbour, rejection.reason);
+        self.changed.insert(neighbour);
+        self.out.push_back(Output::Event(NetworkEvent::MessageRejected {
+            peer: neighbour,
+            reason: rejection.reason,
+            detail: rejection.detail.clone(),
+        }));
+        let safe = by_lane && self.trust.score(now, &neighbour) > REPLY_SCORE;
+        if safe && self.connections.state(&neighbour) == ConnectionState::Connected {
+            self.control(neighbour, ControlContent::Error(rejection));
+        }
+    }
+
+    /// A frame below the app, past the outbox.
+    fn control(&mut self, peer: PeerId, content: ControlContent) {
+        self.routing.outbox.control(peer, content, &mut self.out);
+    }
+
+    /// Moves a peer's mail on: onto its lanes when it is connected, else towards a connection.
+    fn deliver_mail(&mut self, now: Now, peer: PeerId) {
+        match self.connections.state(&peer) {
+            ConnectionState::Connected => {
+                if self.routing.outbox.pump(now, peer, &mut self.out) {
+                    self.changed.insert(peer);
+                }
+            }
+            ConnectionState::Disconnected if self.routing.outbox.has_mail(&peer) && !self.is_draining() => {
+                let dialable = self.discovery.addresses_for_dial(&peer, 0);
+                if dialable.is_empty() {
+                    self.routing.outbox.obstacle(peer, "no address is known");
+                    self.discovery.look_for(now, peer, &mut self.out);
+                } else {
+                    self.connections.want_for_mail(now, peer, dialable, &mut self.out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        let retries = self.connections.due(now, &mut self.out);
+        for (peer, attempt) in retries {
+            let addresses = self.discovery.addresses_for_dial(&peer, attempt);
+            self.connections.retry(now, peer, addresses, &mut self.random, &mut self.out);
+            self.changed.insert(peer);
+        }
+        let expired = self.routing.outbox.tick(now, &mut self.out);
+        self.health.stats.messages_failed += expired.failed;
+        for peer in expired.resend {
+            self.deliver_mail(now, peer);
+        }
+        self.health.stats.broadcasts_dropped += self.routing.pending.tick(now, &mut self.out);
+        let connections = &mut self.connections;
+        self.discovery.tick(now, connections, &mut self.random, &mut self.out);
+    }
+
+    fn drain(&mut self, now: Now) {
+        if self.draining_until.is_none() {
+            self.draining_until = Some(now.since_start + self.settings.config.delivery.drain_timeout);
+        }
+    }
+
+    /// Ends what the facts have completed: peer lists that are due, and the shutdown.
+    fn settle(&mut self, now: Now) {
+        for (peer, envelopes) in self.discovery.take_announcements(now, &self.connections) {
+            self.control(peer, ControlContent::PeerList(envelopes));
+        }
+        let Some(until) = self.draining_until else { return };
+        let reachable_mail = self.connections.connected().any(|peer| self.routing.outbox.has_mail(&peer));
+        if self.drained || (reachable_mail && now.since_start < until) {
+            return;
+        }
+        self.drained = true;
+        self.connections.stop();
+        for peer in self.connections.connected().collect::<Vec<_>>() {
+            if self.connections.begin_disconnect(now, peer, None, &mut self.out) {
+                self.control(peer, ControlContent::Goodbye);
+            }
+        }
+        self.routing.outbox.give_up(&self.settings.local, &mut self.out);
+        self.out.push_back(Output::Drained);
+    }
+}
+
+#[cfg(test)]
+mod tests;

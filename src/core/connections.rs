@@ -1,0 +1,618 @@
+//! The state machine of each peer (CPC §2.2), retries with exponential backoff and full jitter, and the app's requests
+//! that wait for a connection.
+//!
+//! Invariant: a peer is in exactly one [`State`], each state holds what belongs to it and nothing else, and every change
+//! is announced with its cause. Peers that are neither connected nor wanted are forgotten here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::{ConnectRequest, DialId, Now, Output, RequestId, Settings, input::Link, input::LinkId, random::Random};
+use crate::{
+    config::ConnectionsConfig,
+    error::ConnectError,
+    event::{NetworkEvent, StateCause},
+    peer::{ConnectionKind, ConnectionState},
+};
+
+/// How long a goodbye may take before the connection is closed without it.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why a peer should be connected. A stronger reason is not replaced by a weaker one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Keep {
+    /// It came by itself, or the app let it go: nothing is done to keep it.
+    Not,
+    /// To have enough peers, or because mail waits for it.
+    Known,
+    /// The app asked for it.
+    Wanted,
+    /// It is a bootstrap node.
+    Bootstrap,
+}
+
+#[derive(Debug)]
+enum State {
+    Disconnected { retry_at: Option<Duration> },
+    Connecting { dial: DialId },
+    Connected { since: Duration, links: Links },
+    Disconnecting { links: Links, close_at: Duration },
+}
+
+/// At least one connection.
+#[derive(Debug)]
+struct Links {
+    first: Link,
+    more: Vec<Link>,
+}
+
+impl Links {
+    fn iter(&self) -> impl Iterator<Item = &Link> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Takes one out; `None` when it was the last.
+    fn without(mut self, gone: LinkId) -> Option<Self> {
+        self.more.retain(|link| link.id != gone);
+        if self.first.id != gone {
+            return Some(self);
+        }
+        let mut more = self.more.into_iter();
+        more.next().map(|first| Links { first, more: more.collect() })
+    }
+}
+
+#[derive(Debug)]
+struct Peer {
+    state: State,
+    keep: Keep,
+    /// Attempts that failed since the last success.
+    failures: u32,
+    latency: Option<Duration>,
+    /// `None` until identify or the first lane tells.
+    speaks_cpc: Option<bool>,
+    said_goodbye: bool,
+}
+
+impl Peer {
+    fn new() -> Self {
+        Self {
+            state: State::Disconnected { retry_at: None },
+            keep: Keep::Not,
+            failures: 0,
+            latency: None,
+            speaks_cpc: None,
+            said_goodbye: false,
+        }
+    }
+
+    fn public_state(&self) -> ConnectionState {
+        match self.state {
+            State::Disconnected { .. } => ConnectionState::Disconnected,
+            State::Connecting { .. } => ConnectionState::Connecting,
+            State::Connected { .. } => ConnectionState::Connected,
+            State::Disconnecting { .. } => ConnectionState::Disconnecting,
+        }
+    }
+
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        let links = match &self.state {
+            State::Connected { links, .. } | State::Disconnecting { links, .. } => Some(links),
+            State::Disconnected { .. } | State::Connecting { .. } => None,
+        };
+        links.into_iter().flat_map(Links::iter)
+    }
+}
+
+struct Dial {
+    peer: Option<PeerId>,
+    target: String,
+}
+
+struct Waiting {
+    id: RequestId,
+    target: String,
+    peer: Option<PeerId>,
+    dial: Option<DialId>,
+    until: Duration,
+}
+
+/// A dial that failed, for those who remember addresses.
+pub(crate) struct FailedDial {
+    pub(crate) dial: DialId,
+    pub(crate) peer: Option<PeerId>,
+    /// When the peer is tried again; `None` when it is not.
+    pub(crate) retry_in: Option<Duration>,
+}
+
+/// What [`super::view`] shows of a peer's connection.
+#[derive(Default)]
+pub(crate) struct ConnectionView {
+    pub(crate) state: ConnectionState,
+    pub(crate) kind: Option<ConnectionKind>,
+    pub(crate) latency: Option<Duration>,
+    pub(crate) connections: usize,
+    pub(crate) connected_since: Option<Duration>,
+    pub(crate) retry_at: Option<Duration>,
+}
+
+pub(crate) struct Connections {
+    local: PeerId,
+    config: ConnectionsConfig,
+    peers: HashMap<PeerId, Peer>,
+    dials: HashMap<DialId, Dial>,
+    waiting: Vec<Waiting>,
+    leaving: HashMap<PeerId, Vec<RequestId>>,
+    next_dial: u64,
+    stopping: bool,
+}
+
+/// Facts in.
+impl Connections {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            local: settings.local,
+            config: settings.config.connections.clone(),
+            peers: HashMap::new(),
+            dials: HashMap::new(),
+            waiting: Vec::new(),
+            leaving: HashMap::new(),
+            next_dial: 0,
+            stopping: false,
+        }
+    }
+
+    pub(crate) fn link_opened(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        link: Link,
+        dial: Option<DialId>,
+        out: &mut impl Extend<Output>,
+    ) {
+        let cause = if link.outbound { StateCause::Established } else { StateCause::Inbound };
+        if let Some(dial) = dial {
+            self.dials.remove(&dial);
+        }
+        let entry = self.peers.entry(peer).or_insert_with(Peer::new);
+        entry.failures = 0;
+        entry.said_goodbye = false;
+        match &mut entry.state {
+            State::Connected { links, .. } | State::Disconnecting { links, .. } => {
+                links.more.push(link);
+                out.extend([updated(peer, entry)]);
+            }
+            State::Disconnected { .. } | State::Connecting { .. } => {
+                let links = Links { first: link, more: Vec::new() };
+                change(peer, entry, State::Connected { since: now.since_start, links }, cause, out);
+            }
+        }
+        let answered = self
+            .waiting
+            .extract_if(.., |waiting| waiting.peer == Some(peer) || (waiting.dial.is_some() && waiting.dial == dial));
+        out.extend(answered.map(|waiting| Output::Answer { request: waiting.id, result: Ok(peer) }));
+    }
+
+    pub(crate) fn link_closed(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        link: LinkId,
+        reason: &str,
+        random: &mut Random,
+        out: &mut impl Extend<Output>,
+    ) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let state = std::mem::replace(&mut entry.state, State::Disconnected { retry_at: None });
+        let (left, was) = match state {
+            State::Connected { since, links } => {
+                (links.without(link).map(|links| State::Connected { since, links }), ConnectionState::Connected)
+            }
+            State::Disconnecting { links, close_at } => {
+                let left = links.without(link).map(|links| State::Disconnecting { links, close_at });
+                (left, ConnectionState::Disconnecting)
+            }
+            other => {
+                entry.state = other;
+                return;
+            }
+        };
+        if let Some(left) = left {
+            entry.state = left;
+            out.extend([updated(peer, entry)]);
+            return;
+        }
+        let cause = match (was, entry.said_goodbye, self.stopping) {
+            (_, _, true) => StateCause::ShuttingDown,
+            (ConnectionState::Disconnecting, _, _) => StateCause::Requested,
+            (_, true, _) => StateCause::Goodbye,
+            _ => StateCause::Lost { reason: reason.to_owned() },
+        };
+        if entry.said_goodbye && entry.keep == Keep::Known {
+            entry.keep = Keep::Not;
+        }
+        entry.latency = None;
+        out.extend([state_changed(peer, was, ConnectionState::Disconnected, cause)]);
+        for request in self.leaving.remove(&peer).unwrap_or_default() {
+            out.extend([Output::Answer { request, result: Ok(peer) }]);
+        }
+        self.plan_retry(now, peer, random);
+    }
+
+    /// Gives the dial's peer a pause, or gives it up; answers those who waited for this dial.
+    pub(crate) fn dial_failed(
+        &mut self,
+        now: Now,
+        dial: DialId,
+        reason: &str,
+        random: &mut Random,
+        out: &mut impl Extend<Output>,
+    ) -> Option<FailedDial> {
+        let Dial { peer, target } = self.dials.remove(&dial)?;
+        let answered = self.waiting.extract_if(.., |waiting| waiting.dial == Some(dial));
+        out.extend(answered.map(|waiting| {
+            let error = ConnectError::Failed { target: target.clone(), reason: reason.to_owned() };
+            Output::Answer { request: waiting.id, result: Err(error) }
+        }));
+        let mut retry_in = None;
+        if let Some(peer) = peer
+            && let Some(entry) = self.peers.get_mut(&peer)
+            && matches!(entry.state, State::Connecting { dial: current } if current == dial)
+        {
+            entry.failures += 1;
+            let cause = StateCause::DialFailed { reason: reason.to_owned() };
+            change(peer, entry, State::Disconnected { retry_at: None }, cause, out);
+            retry_in = self.plan_retry(now, peer, random);
+        }
+        Some(FailedDial { dial, peer, retry_in })
+    }
+
+    pub(crate) fn pinged(&mut self, peer: PeerId, latency: Duration, out: &mut impl Extend<Output>) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.latency = Some(latency);
+            out.extend([updated(peer, entry)]);
+        }
+    }
+
+    pub(crate) fn said_goodbye(&mut self, peer: PeerId) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.said_goodbye = true;
+        }
+    }
+
+    pub(crate) fn set_speaks_cpc(&mut self, peer: PeerId, speaks: bool) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.speaks_cpc = Some(speaks);
+        }
+    }
+
+    /// Strengthens the reason to keep a peer.
+    pub(crate) fn keep(&mut self, peer: PeerId, keep: Keep) {
+        if peer != self.local {
+            let entry = self.peers.entry(peer).or_insert_with(Peer::new);
+            entry.keep = entry.keep.max(keep);
+        }
+    }
+}
+
+/// Wishes in.
+impl Connections {
+    pub(crate) fn connect_peer(
+        &mut self,
+        now: Now,
+        request: ConnectRequest,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        out: &mut impl Extend<Output>,
+    ) {
+        let mut answer = |result| out.extend([Output::Answer { request: request.id, result }]);
+        if peer == self.local {
+            return answer(Err(ConnectError::ToSelf(request.target.to_string())));
+        }
+        match self.peers.get(&peer).map(|entry| &entry.state) {
+            Some(State::Connected { .. }) => {
+                self.keep(peer, Keep::Wanted);
+                return answer(Ok(peer));
+            }
+            Some(State::Connecting { .. }) => {}
+            _ if addresses.is_empty() => return answer(Err(ConnectError::NoAddress(peer))),
+            _ => self.dial_peer(peer, addresses, StateCause::Requested, out),
+        }
+        self.keep(peer, Keep::Wanted);
+        let dial = self.peers.get(&peer).and_then(|entry| match entry.state {
+            State::Connecting { dial } => Some(dial),
+            _ => None,
+        });
+        self.wait(now, request, Some(peer), dial);
+    }
+
+    /// Connects to whoever is at an address.
+    pub(crate) fn connect_address(&mut self, now: Now, request: ConnectRequest, out: &mut impl Extend<Output>) {
+        if let Some(address) = request.address().cloned() {
+            let dial = self.dial_address(address, out);
+            self.wait(now, request, None, Some(dial));
+        }
+    }
+
+    /// Dials an address whose peer is not known.
+    pub(crate) fn dial_address(&mut self, address: Multiaddr, out: &mut impl Extend<Output>) -> DialId {
+        let dial = self.begin_dial(None, address.to_string());
+        out.extend([Output::Dial { dial, peer: None, addresses: vec![address] }]);
+        dial
+    }
+
+    /// Dials a known peer, unless it is connected or being dialled.
+    pub(crate) fn dial_known(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        keep: Keep,
+        out: &mut impl Extend<Output>,
+    ) {
+        self.keep(peer, keep);
+        if !addresses.is_empty() && self.state(&peer) == ConnectionState::Disconnected {
+            self.dial_peer(peer, addresses, StateCause::Maintenance, out);
+        }
+    }
+
+    /// Mail waits: unless a retry is planned already, the peer is dialled at once.
+    pub(crate) fn want_for_mail(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        out: &mut impl Extend<Output>,
+    ) {
+        let planned = self.peers.get(&peer).is_some_and(
+            |entry| matches!(entry.state, State::Disconnected { retry_at: Some(at) } if at > now.since_start),
+        );
+        if planned {
+            self.keep(peer, Keep::Known);
+        } else {
+            self.dial_known(peer, addresses, Keep::Known, out);
+        }
+    }
+
+    /// A planned retry is due.
+    pub(crate) fn retry(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        random: &mut Random,
+        out: &mut impl Extend<Output>,
+    ) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if !matches!(entry.state, State::Disconnected { .. }) {
+            return;
+        }
+        if addresses.is_empty() {
+            entry.failures += 1;
+            self.plan_retry(now, peer, random);
+        } else {
+            let cause = StateCause::Retry { attempt: entry.failures + 1 };
+            self.dial_peer(peer, addresses, cause, out);
+        }
+    }
+
+    /// Begins to close in good order. True when a goodbye should be sent; the connection closes once it is written.
+    pub(crate) fn begin_disconnect(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        request: Option<RequestId>,
+        out: &mut impl Extend<Output>,
+    ) -> bool {
+        let stopping = self.stopping;
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            out.extend(request.map(|request| Output::Answer { request, result: Ok(peer) }));
+            return false;
+        };
+        entry.keep = Keep::Not;
+        let state = std::mem::replace(&mut entry.state, State::Disconnected { retry_at: None });
+        match state {
+            State::Connected { links, .. } => {
+                let close_at = now.since_start + GOODBYE_TIMEOUT;
+                entry.state = State::Disconnecting { links, close_at };
+                let cause = if stopping { StateCause::ShuttingDown } else { StateCause::Requested };
+                out.extend([state_changed(peer, ConnectionState::Connected, ConnectionState::Disconnecting, cause)]);
+                self.leaving.entry(peer).or_default().extend(request);
+                true
+            }
+            State::Disconnecting { links, close_at } => {
+                entry.state = State::Disconnecting { links, close_at };
+                self.leaving.entry(peer).or_default().extend(request);
+                false
+            }
+            // A dial under way ends by itself; what it brings is not kept.
+            other @ State::Connecting { .. } => {
+                entry.state = other;
+                out.extend([Output::ClosePeer(peer)]);
+                out.extend(request.map(|request| Output::Answer { request, result: Ok(peer) }));
+                false
+            }
+            State::Disconnected { .. } => {
+                self.peers.remove(&peer);
+                out.extend(request.map(|request| Output::Answer { request, result: Ok(peer) }));
+                false
+            }
+        }
+    }
+
+    /// Everything given to a peer has been written: if it was the goodbye, the connection closes.
+    pub(crate) fn all_written(&mut self, peer: PeerId, out: &mut impl Extend<Output>) {
+        if self.state(&peer) == ConnectionState::Disconnecting {
+            out.extend([Output::ClosePeer(peer)]);
+        }
+    }
+
+    /// The node stops: nothing is retried any more.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// What is due: requests that waited too long are answered, goodbyes that take too long are cut short, and the
+    /// peers to retry are returned with how often they have failed.
+    pub(crate) fn due(&mut self, now: Now, out: &mut impl Extend<Output>) -> Vec<(PeerId, u32)> {
+        let waited = self.config.dial_timeout;
+        let late = self.waiting.extract_if(.., |waiting| waiting.until <= now.since_start);
+        out.extend(late.map(|waiting| {
+            let error = ConnectError::TimedOut { target: waiting.target, waited };
+            Output::Answer { request: waiting.id, result: Err(error) }
+        }));
+        let mut retries = Vec::new();
+        for (peer, entry) in &mut self.peers {
+            match &mut entry.state {
+                State::Disconnected { retry_at: Some(at) } if *at <= now.since_start && !self.stopping => {
+                    retries.push((*peer, entry.failures));
+                }
+                State::Disconnecting { close_at, .. } if *close_at <= now.since_start => {
+                    *close_at = now.since_start + GOODBYE_TIMEOUT;
+                    out.extend([Output::ClosePeer(*peer)]);
+                }
+                _ => {}
+            }
+        }
+        retries.sort_unstable();
+        retries
+    }
+}
+
+/// Getters.
+impl Connections {
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let of_peers = self.peers.values().filter_map(|entry| match entry.state {
+            State::Disconnected { retry_at } if !self.stopping => retry_at,
+            State::Disconnecting { close_at, .. } => Some(close_at),
+            _ => None,
+        });
+        of_peers.chain(self.waiting.iter().map(|waiting| waiting.until)).min()
+    }
+
+    pub(crate) fn state(&self, peer: &PeerId) -> ConnectionState {
+        self.peers.get(peer).map_or(ConnectionState::Disconnected, Peer::public_state)
+    }
+
+    /// Whether there is a reason to have this peer, or a connection to it.
+    pub(crate) fn is_kept(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
+    pub(crate) fn keep_of(&self, peer: &PeerId) -> Keep {
+        self.peers.get(peer).map_or(Keep::Not, |entry| entry.keep)
+    }
+
+    pub(crate) fn connected(&self) -> impl Iterator<Item = PeerId> {
+        let mut peers = self
+            .peers
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, State::Connected { .. }))
+            .map(|(peer, _)| *peer)
+            .collect::<Vec<_>>();
+        peers.sort_unstable();
+        peers.into_iter()
+    }
+
+    /// Connected peers, without those known not to speak `/cpc/1.0.0`.
+    pub(crate) fn speaking_cpc(&self) -> impl Iterator<Item = PeerId> {
+        self.connected().filter(|peer| self.peers.get(peer).is_some_and(|entry| entry.speaks_cpc != Some(false)))
+    }
+
+    /// Peers connected or on the way to it.
+    pub(crate) fn busy_peers(&self) -> HashSet<PeerId> {
+        let busy = self.peers.iter().filter(|(_, entry)| !matches!(entry.state, State::Disconnected { .. }));
+        busy.map(|(peer, _)| *peer).collect()
+    }
+
+    /// The address of a direct connection that this side dialled.
+    pub(crate) fn dialled_address(&self, peer: &PeerId) -> Option<Multiaddr> {
+        let links = self.peers.get(peer)?.links();
+        let direct =
+            links.filter(|link| link.outbound && link.kind != ConnectionKind::Relayed).min_by_key(|link| link.id);
+        direct.map(|link| link.address.clone())
+    }
+
+    pub(crate) fn view(&self, peer: &PeerId) -> ConnectionView {
+        let Some(entry) = self.peers.get(peer) else { return ConnectionView::default() };
+        ConnectionView {
+            state: entry.public_state(),
+            kind: entry.links().map(|link| link.kind).min(),
+            latency: entry.latency,
+            connections: entry.links().count(),
+            connected_since: match entry.state {
+                State::Connected { since, .. } => Some(since),
+                _ => None,
+            },
+            retry_at: match entry.state {
+                State::Disconnected { retry_at } => retry_at,
+                _ => None,
+            },
+        }
+    }
+}
+
+impl Connections {
+    fn wait(&mut self, now: Now, request: ConnectRequest, peer: Option<PeerId>, dial: Option<DialId>) {
+        let until = now.since_start + self.config.dial_timeout;
+        let target = request.target.to_string();
+        self.waiting.push(Waiting { id: request.id, target, peer, dial, until });
+    }
+
+    fn begin_dial(&mut self, peer: Option<PeerId>, target: String) -> DialId {
+        self.next_dial += 1;
+        let dial = DialId(self.next_dial);
+        self.dials.insert(dial, Dial { peer, target });
+        dial
+    }
+
+    fn dial_peer(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, cause: StateCause, out: &mut impl Extend<Output>) {
+        if self.stopping {
+            return;
+        }
+        let dial = self.begin_dial(Some(peer), peer.to_string());
+        let entry = self.peers.entry(peer).or_insert_with(Peer::new);
+        change(peer, entry, State::Connecting { dial }, cause, out);
+        out.extend([Output::Dial { dial, peer: Some(peer), addresses }]);
+    }
+
+    /// For a peer that has just become disconnected: when to try again, if at all.
+    fn plan_retry(&mut self, now: Now, peer: PeerId, random: &mut Random) -> Option<Duration> {
+        let entry = self.peers.get_mut(&peer)?;
+        if entry.keep < Keep::Bootstrap && entry.failures > self.config.retry_attempts {
+            entry.keep = Keep::Not;
+        }
+        if entry.keep == Keep::Not || self.stopping {
+            self.peers.remove(&peer);
+            return None;
+        }
+        let pause = backoff(&self.config, entry.failures, random);
+        entry.state = State::Disconnected { retry_at: Some(now.since_start + pause) };
+        Some(pause)
+    }
+}
+
+/// Exponential backoff with full jitter: any time up to a bound that doubles with each failure, so that many nodes that
+/// lost the same peer don't come back at once.
+pub(super) fn backoff(config: &ConnectionsConfig, failures: u32, random: &mut Random) -> Duration {
+    let bound = config.retry_initial.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
+    random.up_to(bound.min(config.retry_max))
+}
+
+fn change(peer: PeerId, entry: &mut Peer, state: State, cause: StateCause, out: &mut impl Extend<Output>) {
+    let from = entry.public_state();
+    entry.state = state;
+    out.extend([state_changed(peer, from, entry.public_state(), cause)]);
+}
+
+fn state_changed(peer: PeerId, from: ConnectionState, to: ConnectionState, cause: StateCause) -> Output {
+    Output::Event(NetworkEvent::StateChanged { peer, from, to, cause })
+}
+
+fn updated(peer: PeerId, entry: &Peer) -> Output {
+    let kind = entry.links().map(|link| link.kind).min();
+    Output::Event(NetworkEvent::PeerUpdated { peer, kind })
+}

@@ -1,0 +1,289 @@
+//! What goes into the core and what comes out of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use crate::{
+    error::ConnectError,
+    event::{DiscoverTarget, DiscoverySource, NetworkEvent},
+    frame::{ControlContent, Incoming, Rejection, SignedRecord},
+    message::{GroupName, Priority, ReceivedMessage},
+    peer::{ConnectTarget, ConnectionKind},
+    receipt::ReceiptState,
+};
+
+/// The two clocks at the moment of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// Only goes forward.
+    pub(crate) since_start: Duration,
+    /// The wall's: milliseconds since the Unix epoch.
+    pub(crate) unix_millis: u64,
+}
+
+/// A call of the app that waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RequestId(pub(crate) u64);
+
+/// One attempt to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct DialId(pub(crate) u64);
+
+/// One connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// A connection that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) kind: ConnectionKind,
+    /// The other end's address: what was dialled, or where it came from.
+    pub(crate) address: Multiaddr,
+    /// Whether this side dialled.
+    pub(crate) outbound: bool,
+}
+
+/// The app's wish to be connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConnectRequest {
+    pub(crate) id: RequestId,
+    pub(crate) target: ConnectTarget,
+}
+
+impl ConnectRequest {
+    /// The peer asked for, as far as it is named.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        match &self.target {
+            ConnectTarget::Peer(peer) => Some(*peer),
+            ConnectTarget::Address(address) => peer_of(address),
+        }
+    }
+
+    /// The address asked for.
+    pub(crate) fn address(&self) -> Option<&Multiaddr> {
+        match &self.target {
+            ConnectTarget::Peer(_) => None,
+            ConnectTarget::Address(address) => Some(address),
+        }
+    }
+}
+
+/// The peer an address leads to: what its last `/p2p/…` names.
+pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// A message as the outbox and gossip see it: its frame, signed, and what is needed to treat it well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutgoingMessage {
+    pub(crate) nonce: u64,
+    pub(crate) priority: Priority,
+    pub(crate) ttl: Option<Duration>,
+    /// When the app handed it over, since the node's start.
+    pub(crate) accepted_at: Duration,
+    pub(crate) frame: Bytes,
+}
+
+impl OutgoingMessage {
+    /// When it is not worth delivering any more: after its time to live or the general time-out.
+    pub(crate) fn end(&self, timeout: Duration) -> Duration {
+        self.accepted_at + self.ttl.map_or(timeout, |ttl| ttl.min(timeout))
+    }
+}
+
+/// Where gossip goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Topic {
+    All,
+    Group(GroupName),
+}
+
+/// A search that the driver carries out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Search {
+    /// Walk the DHT towards a peer.
+    Peer(PeerId),
+    /// Walk the DHT towards this node, which fills the routing table.
+    Neighbourhood,
+}
+
+/// What identify tells of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerFacts {
+    pub(crate) agent: String,
+    pub(crate) addresses: Vec<Multiaddr>,
+    /// Whether it belongs to our network; `None` when it is no cpc-net node and so belongs to none.
+    pub(crate) same_network: Option<bool>,
+    pub(crate) speaks_cpc: bool,
+    pub(crate) relay: bool,
+}
+
+/// Facts and the app's wishes.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Connect(ConnectRequest),
+    Disconnect {
+        request: RequestId,
+        peer: PeerId,
+    },
+    Send {
+        peer: PeerId,
+        message: OutgoingMessage,
+    },
+    BroadcastNeighbors {
+        message: OutgoingMessage,
+    },
+    BroadcastGossip {
+        topic: Topic,
+        message: OutgoingMessage,
+    },
+    JoinGroup {
+        group: GroupName,
+    },
+    LeaveGroup {
+        group: GroupName,
+    },
+    Discover {
+        target: DiscoverTarget,
+    },
+    /// Shutdown begins: what is queued is sent, nothing new is begun.
+    Drain,
+
+    LinkOpened {
+        peer: PeerId,
+        link: Link,
+        dial: Option<DialId>,
+    },
+    LinkClosed {
+        peer: PeerId,
+        link: LinkId,
+        reason: String,
+    },
+    DialFailed {
+        dial: DialId,
+        reason: String,
+    },
+    Identified {
+        peer: PeerId,
+        facts: PeerFacts,
+    },
+    Pinged {
+        peer: PeerId,
+        latency: Duration,
+    },
+    PingFailed {
+        link: LinkId,
+    },
+    Frames {
+        peer: PeerId,
+        batch: Vec<Result<Incoming, Rejection>>,
+        bytes: usize,
+    },
+    Gossiped {
+        source: PeerId,
+        result: Result<Incoming, Rejection>,
+    },
+    Written {
+        peer: PeerId,
+        priority: Priority,
+        count: usize,
+        bytes: usize,
+    },
+    Lost {
+        peer: PeerId,
+        priority: Priority,
+        count: usize,
+    },
+    Unsupported {
+        peer: PeerId,
+    },
+    /// Nobody took the broadcast.
+    PublishFailed {
+        topic: Topic,
+        message: OutgoingMessage,
+    },
+    /// A neighbour listens to a topic.
+    Subscribed {
+        topic: Topic,
+    },
+    Discovered {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        source: DiscoverySource,
+    },
+    SearchFinished {
+        search: Search,
+    },
+    Listening {
+        address: Multiaddr,
+    },
+    /// `reservation` names the relay when what closed was a place at it.
+    ListenClosed {
+        addresses: Vec<Multiaddr>,
+        reservation: Option<PeerId>,
+        reason: String,
+    },
+    OwnRecord {
+        record: SignedRecord,
+    },
+    /// Received messages were dropped because no subscriber took them in time.
+    Missed {
+        count: u64,
+    },
+    Tick,
+}
+
+/// Wishes to the world.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Output {
+    Dial {
+        dial: DialId,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    },
+    CloseLink(LinkId),
+    ClosePeer(PeerId),
+    Transmit {
+        peer: PeerId,
+        priority: Priority,
+        frame: Bytes,
+    },
+    Control {
+        peer: PeerId,
+        content: ControlContent,
+    },
+    Publish {
+        topic: Topic,
+        message: OutgoingMessage,
+    },
+    Subscribe(Topic),
+    Unsubscribe(Topic),
+    Search(Search),
+    /// Reserve a place at a relay, at its address.
+    Reserve {
+        relay: PeerId,
+        address: Multiaddr,
+    },
+    /// Sign a record of these addresses and bring it as [`Input::OwnRecord`].
+    SignRecord {
+        addresses: Vec<Multiaddr>,
+    },
+    Event(NetworkEvent),
+    Deliver(ReceivedMessage),
+    Receipt {
+        nonce: u64,
+        state: ReceiptState,
+    },
+    Answer {
+        request: RequestId,
+        result: Result<PeerId, ConnectError>,
+    },
+    /// Everything that could be sent has been; the node may stop.
+    Drained,
+}

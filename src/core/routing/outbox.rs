@@ -1,0 +1,288 @@
+//! Messages to one peer each, from acceptance to receipt.
+//!
+//! Invariant: every accepted message with a receipt ends in exactly one of delivered, failed or expired. Per peer and
+//! priority they leave in the order of acceptance, high before medium before low, and no more is outstanding in a lane
+//! than [`LANE_CREDIT`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+
+use crate::{
+    config::DeliveryConfig,
+    core::{Now, Output, input::OutgoingMessage},
+    error::DeliveryError,
+    frame::{ControlContent, NonceRange},
+    message::{MessageId, Priority},
+    receipt::ReceiptState,
+};
+
+/// Frames of messages that may be outstanding in one lane: half of what a lane holds, so that control frames always
+/// find room.
+const LANE_CREDIT: usize = 256;
+
+/// Messages without a receipt (broadcasts to neighbours) that may wait for one peer.
+const UNRECEIPTED_PER_PEER: usize = 1024;
+
+struct Entry {
+    message: OutgoingMessage,
+    /// Whether somebody waits for what becomes of it.
+    receipt: bool,
+    /// When it is sent again unless it has been acknowledged; `None` while it waits.
+    resend_at: Option<Duration>,
+    /// Whether it was ever handed to a connection.
+    was_sent: bool,
+    timer: Duration,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// By nonce, which is the order of acceptance.
+    entries: BTreeMap<u64, Entry>,
+    /// Nonces of entries that are not under way, by lane.
+    waiting: [BTreeSet<u64>; 3],
+    /// Frames given to the peer's connections of which nothing is known yet, by lane.
+    outstanding: [usize; 3],
+    unreceipted: usize,
+    /// What last stood in the way.
+    obstacle: Option<String>,
+}
+
+/// What a tick ended or began.
+#[derive(Default)]
+pub(crate) struct Expired {
+    pub(crate) failed: u64,
+    /// Peers to which something has to be sent again.
+    pub(crate) resend: BTreeSet<PeerId>,
+}
+
+pub(crate) struct Outbox {
+    config: DeliveryConfig,
+    queues: HashMap<PeerId, Queue>,
+    timers: BTreeSet<(Duration, PeerId, u64)>,
+    /// Entries with a receipt.
+    len: usize,
+}
+
+/// Facts in.
+impl Outbox {
+    pub(crate) fn new(config: &DeliveryConfig) -> Self {
+        Self { config: config.clone(), queues: HashMap::new(), timers: BTreeSet::new(), len: 0 }
+    }
+
+    /// Takes a message on. Without a receipt it may be dropped for want of room; with one the handler has counted it.
+    pub(crate) fn accept(&mut self, peer: PeerId, message: OutgoingMessage, receipt: bool) {
+        let queue = self.queues.entry(peer).or_default();
+        if receipt {
+            self.len += 1;
+        } else if queue.unreceipted >= UNRECEIPTED_PER_PEER {
+            return;
+        } else {
+            queue.unreceipted += 1;
+        }
+        let (nonce, lane) = (message.nonce, message.priority.lane());
+        let timer = message.end(self.config.timeout);
+        self.timers.insert((timer, peer, nonce));
+        queue.waiting[lane].insert(nonce);
+        let entry = Entry { message, receipt, resend_at: None, was_sent: false, timer };
+        queue.entries.insert(nonce, entry);
+    }
+
+    /// A connection broke: what was under way to the peer has to be sent again.
+    pub(crate) fn link_lost(&mut self, now: Now, peer: PeerId) {
+        let Some(queue) = self.queues.get_mut(&peer) else { return };
+        let under_way = queue.entries.iter_mut().filter(|(_, entry)| entry.resend_at.is_some());
+        for (nonce, entry) in under_way {
+            entry.resend_at = None;
+            queue.waiting[entry.message.priority.lane()].insert(*nonce);
+            retime(&mut self.timers, peer, *nonce, entry, self.config.timeout, now);
+        }
+    }
+
+    /// So many frames of a lane were written or lost.
+    pub(crate) fn settled(&mut self, peer: PeerId, priority: Priority, count: usize) {
+        if let Some(queue) = self.queues.get_mut(&peer) {
+            let outstanding = &mut queue.outstanding[priority.lane()];
+            *outstanding = outstanding.saturating_sub(count);
+        }
+        self.forget_if_idle(peer);
+    }
+
+    /// Something stood in the way to a peer; it will be the reason if its messages fail.
+    pub(crate) fn obstacle(&mut self, peer: PeerId, what: &str) {
+        if let Some(queue) = self.queues.get_mut(&peer) {
+            queue.obstacle = Some(what.to_owned());
+        }
+    }
+
+    /// The peer has these messages. Returns how many receipts that ended.
+    pub(crate) fn acknowledged(&mut self, peer: PeerId, ranges: &[NonceRange], out: &mut impl Extend<Output>) -> u64 {
+        let mut delivered = 0;
+        for range in ranges.iter().filter(|range| range.first <= range.last) {
+            // Bounded by what is under way, whatever the range claims.
+            let nonces = self.queues.get(&peer).map_or_else(Vec::new, |queue| {
+                queue.entries.range(range.first..=range.last).map(|(nonce, _)| *nonce).collect()
+            });
+            for nonce in nonces {
+                delivered += u64::from(self.end(peer, nonce, ReceiptState::Delivered, out));
+            }
+        }
+        delivered
+    }
+
+    /// The peer will not take this message. Returns how many receipts that ended.
+    pub(crate) fn rejected(&mut self, peer: PeerId, nonce: u64, reason: &str, out: &mut impl Extend<Output>) -> u64 {
+        // It comes from a stranger: bounded, and no control characters.
+        let reason = reason.chars().filter(|character| !character.is_control()).take(64).collect();
+        let state = ReceiptState::Failed { error: DeliveryError::Rejected { peer, reason } };
+        u64::from(self.end(peer, nonce, state, out))
+    }
+
+    /// The peer can't take any message.
+    pub(crate) fn refuse(&mut self, peer: PeerId, reason: &str, out: &mut impl Extend<Output>) -> u64 {
+        let nonces = self.queues.get(&peer).map_or_else(Vec::new, |queue| queue.entries.keys().copied().collect());
+        let refused = nonces.into_iter().map(|nonce| self.rejected(peer, nonce, reason, out));
+        refused.sum()
+    }
+
+    /// What is due: messages end whose time is over, and those without an acknowledgement wait to be sent again.
+    pub(crate) fn tick(&mut self, now: Now, out: &mut impl Extend<Output>) -> Expired {
+        let mut expired = Expired::default();
+        while let Some(&(at, peer, nonce)) = self.timers.first()
+            && at <= now.since_start
+        {
+            self.timers.pop_first();
+            let Some(queue) = self.queues.get_mut(&peer) else { continue };
+            let Some(entry) = queue.entries.get_mut(&nonce) else { continue };
+            let waited = now.since_start.saturating_sub(entry.message.accepted_at);
+            if let Some(ttl) = entry.message.ttl.filter(|ttl| waited >= *ttl) {
+                let state = ReceiptState::Failed { error: DeliveryError::Expired { ttl } };
+                expired.failed += u64::from(self.end(peer, nonce, state, out));
+            } else if waited >= self.config.timeout {
+                let error = if entry.was_sent {
+                    DeliveryError::Unacknowledged { peer, waited }
+                } else {
+                    let reason = queue.obstacle.clone().unwrap_or_else(|| "no connection".to_owned());
+                    DeliveryError::Unreachable { peer, waited, reason }
+                };
+                expired.failed += u64::from(self.end(peer, nonce, ReceiptState::Failed { error }, out));
+            } else {
+                if entry.resend_at.take().is_some() {
+                    queue.waiting[entry.message.priority.lane()].insert(nonce);
+                    expired.resend.insert(peer);
+                }
+                retime(&mut self.timers, peer, nonce, entry, self.config.timeout, now);
+            }
+        }
+        expired
+    }
+
+    /// The node stops: what is left fails.
+    pub(crate) fn give_up(&mut self, local: &PeerId, out: &mut impl Extend<Output>) {
+        let all = self.queues.iter().flat_map(|(peer, queue)| queue.entries.keys().map(|nonce| (*peer, *nonce)));
+        for (peer, nonce) in all.collect::<BTreeSet<_>>() {
+            let error = DeliveryError::ShutDown { id: MessageId { sender: *local, nonce } };
+            self.end(peer, nonce, ReceiptState::Failed { error }, out);
+        }
+    }
+}
+
+/// Wishes out.
+impl Outbox {
+    /// Hands a connected peer's messages to its lanes as far as they have room. True when any left.
+    pub(crate) fn pump(&mut self, now: Now, peer: PeerId, out: &mut impl Extend<Output>) -> bool {
+        let Some(queue) = self.queues.get_mut(&peer) else { return false };
+        let mut any = false;
+        for priority in Priority::ALL {
+            let lane = priority.lane();
+            while queue.outstanding[lane] < LANE_CREDIT
+                && let Some(nonce) = queue.waiting[lane].pop_first()
+            {
+                let Some(entry) = queue.entries.get_mut(&nonce) else { continue };
+                queue.outstanding[lane] += 1;
+                entry.was_sent = true;
+                entry.resend_at = Some(now.since_start + self.config.acknowledge_timeout);
+                retime(&mut self.timers, peer, nonce, entry, self.config.timeout, now);
+                out.extend([Output::Transmit { peer, priority, frame: entry.message.frame.clone() }]);
+                if entry.receipt {
+                    out.extend([Output::Receipt { nonce, state: ReceiptState::Sent }]);
+                }
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Sends a frame below the app, past the waiting messages.
+    pub(crate) fn control(&mut self, peer: PeerId, content: ControlContent, out: &mut impl Extend<Output>) {
+        self.queues.entry(peer).or_default().outstanding[content.priority().lane()] += 1;
+        out.extend([Output::Control { peer, content }]);
+    }
+}
+
+/// Getters.
+impl Outbox {
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, ..)| *at)
+    }
+
+    /// Messages with a receipt that wait or are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn waiting_for(&self, peer: &PeerId) -> usize {
+        self.queues.get(peer).map_or(0, |queue| queue.entries.len())
+    }
+
+    pub(crate) fn has_mail(&self, peer: &PeerId) -> bool {
+        self.waiting_for(peer) > 0
+    }
+
+    /// Whether everything handed to the peer's connections has been written.
+    pub(crate) fn all_written(&self, peer: &PeerId) -> bool {
+        self.queues.get(peer).is_none_or(|queue| queue.outstanding == [0; 3])
+    }
+}
+
+impl Outbox {
+    /// Takes a message out and tells what became of it. True when it had a receipt.
+    fn end(&mut self, peer: PeerId, nonce: u64, state: ReceiptState, out: &mut impl Extend<Output>) -> bool {
+        let Some(queue) = self.queues.get_mut(&peer) else { return false };
+        let Some(entry) = queue.entries.remove(&nonce) else { return false };
+        queue.waiting[entry.message.priority.lane()].remove(&nonce);
+        self.timers.remove(&(entry.timer, peer, nonce));
+        if entry.receipt {
+            self.len -= 1;
+            out.extend([Output::Receipt { nonce, state }]);
+        } else {
+            queue.unreceipted -= 1;
+        }
+        self.forget_if_idle(peer);
+        entry.receipt
+    }
+
+    fn forget_if_idle(&mut self, peer: PeerId) {
+        if self.queues.get(&peer).is_some_and(|queue| queue.entries.is_empty() && queue.outstanding == [0; 3]) {
+            self.queues.remove(&peer);
+        }
+    }
+}
+
+/// Sets an entry's timer to whatever comes first: its time to live, the delivery time-out, or the next sending.
+fn retime(
+    timers: &mut BTreeSet<(Duration, PeerId, u64)>,
+    peer: PeerId,
+    nonce: u64,
+    entry: &mut Entry,
+    timeout: Duration,
+    now: Now,
+) {
+    timers.remove(&(entry.timer, peer, nonce));
+    let end = entry.message.end(timeout);
+    entry.timer = entry.resend_at.map_or(end, |resend_at| resend_at.min(end)).max(now.since_start);
+    timers.insert((entry.timer, peer, nonce));
+}

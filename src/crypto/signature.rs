@@ -1,0 +1,117 @@
+//! The signature over a frame, as `proto/cpc.proto` describes it.
+//!
+//! Invariant: what is signed is the frame's own bytes without the records of the signature and the hop count. Nothing
+//! is decoded and encoded again, so every implementation signs the same bytes whatever fields it knows.
+
+use libp2p::identity::{Keypair, PublicKey};
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+
+/// Length of an Ed25519 signature (RFC 8032 §5.1.6), bytes.
+pub(crate) const SIGNATURE_LEN: usize = 64;
+
+/// Keeps signatures of frames apart from whatever else the identity key signs.
+const DOMAIN: &[u8] = b"cpc-net/1.0.0/msg:";
+
+const SIGNATURE_FIELD: u32 = 5;
+const HOPS_FIELD: u32 = 11;
+
+/// Why a frame's signature doesn't hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SignatureError {
+    /// The frame is no protobuf message.
+    Malformed(String),
+    /// The signature is not the sender's over these bytes.
+    Wrong,
+}
+
+/// Signs an encoded frame that holds neither signature nor hop count.
+///
+/// # Errors
+/// When the key can't sign, which Ed25519 keys always can.
+pub(crate) fn sign_frame(unsigned: &[u8], key: &Keypair) -> Result<Vec<u8>, libp2p::identity::SigningError> {
+    let mut signed = Vec::with_capacity(DOMAIN.len() + unsigned.len());
+    signed.extend_from_slice(DOMAIN);
+    signed.extend_from_slice(unsigned);
+    key.sign(&signed)
+}
+
+/// Checks that `signature` is `author`'s over `frame`, the bytes as they were received.
+pub(crate) fn verify_frame(frame: &[u8], signature: &[u8], author: &PublicKey) -> Result<(), SignatureError> {
+    let signed = signed_bytes(frame).map_err(|error| SignatureError::Malformed(error.to_string()))?;
+    if author.verify(&signed, signature) { Ok(()) } else { Err(SignatureError::Wrong) }
+}
+
+/// The domain, then the frame without the records that are not signed.
+fn signed_bytes(frame: &[u8]) -> Result<Vec<u8>, prost::DecodeError> {
+    let mut signed = Vec::with_capacity(DOMAIN.len() + frame.len());
+    signed.extend_from_slice(DOMAIN);
+    let mut rest = frame;
+    while !rest.is_empty() {
+        let record = rest;
+        let (field, wire_type): (u32, WireType) = decode_key(&mut rest)?;
+        skip_field(wire_type, field, &mut rest, DecodeContext::default())?;
+        if field != SIGNATURE_FIELD && field != HOPS_FIELD {
+            signed.extend_from_slice(&record[..record.len() - rest.len()]);
+        }
+    }
+    Ok(signed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::generated::CpcMessage;
+
+    fn signed(message: &mut CpcMessage, key: &Keypair) -> Vec<u8> {
+        message.signature = sign_frame(&message.encode_to_vec(), key).expect("Ed25519 signs").into();
+        message.encode_to_vec()
+    }
+
+    #[test]
+    fn the_hop_count_may_change_and_nothing_else() {
+        let key = Keypair::generate_ed25519();
+        let mut message = CpcMessage {
+            nonce: 7,
+            payload: b"hello".as_slice().into(),
+            sender: vec![1; 38].into(),
+            ..Default::default()
+        };
+        let frame = signed(&mut message, &key);
+        assert_eq!(verify_frame(&frame, &message.signature, &key.public()), Ok(()));
+
+        message.hops = 3;
+        assert_eq!(verify_frame(&message.encode_to_vec(), &message.signature, &key.public()), Ok(()));
+
+        message.ttl = 1;
+        assert_eq!(
+            verify_frame(&message.encode_to_vec(), &message.signature, &key.public()),
+            Err(SignatureError::Wrong)
+        );
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_covered_too() {
+        let key = Keypair::generate_ed25519();
+        let mut message = CpcMessage { nonce: 7, ..Default::default() };
+        let mut unsigned = message.encode_to_vec();
+        prost::encoding::uint32::encode(200, &42, &mut unsigned);
+        message.signature = sign_frame(&unsigned, &key).expect("Ed25519 signs").into();
+
+        let mut frame = message.encode_to_vec();
+        prost::encoding::uint32::encode(200, &42, &mut frame);
+        assert_eq!(verify_frame(&frame, &message.signature, &key.public()), Ok(()));
+        *frame.last_mut().expect("not empty") ^= 1;
+        assert_eq!(verify_frame(&frame, &message.signature, &key.public()), Err(SignatureError::Wrong));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_pass(frame in proptest::collection::vec(any::<u8>(), 0..512), signature in any::<[u8; 32]>()) {
+            let key = Keypair::generate_ed25519();
+            prop_assert!(verify_frame(&frame, &signature.repeat(2), &key.public()).is_err());
+        }
+    }
+}

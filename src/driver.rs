@@ -1,0 +1,305 @@
+//! The one task that owns the swarm and the core, and carries between them.
+//!
+//! It translates and decides nothing: commands and swarm events become [`Input`]s of the core, the core's [`Output`]s
+//! become calls on the swarm, events, messages and receipts. Nothing slow happens here; signatures are checked on the
+//! connections' tasks and the worker pool.
+
+mod behaviour;
+mod command;
+mod gossip;
+mod inputs;
+mod outputs;
+mod snapshot;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_channel::Receiver;
+use futures::{FutureExt as _, StreamExt as _, channel::oneshot, select, stream::FusedStream};
+use futures_timer::Delay;
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    core::transport::ListenerId,
+    identity::Keypair,
+    kad,
+    swarm::{ConnectionId, SwarmEvent},
+};
+
+use crate::{
+    config::NetworkConfig,
+    core::{Core, DialId, Input, LinkId, Now, RequestId, Search, Settings},
+    error::{ConnectError, StartError},
+    event::NetworkEvent,
+    identity::Identity,
+    message::ReceivedMessage,
+    peer::Phase,
+    platform::{self, Clock},
+    receipt::ReceiptWriter,
+    transport,
+};
+
+use behaviour::Behaviour;
+use gossip::Gossip;
+
+pub(crate) use command::Command;
+pub(crate) use snapshot::Published;
+
+/// Commands and swarm events that are taken in a row before the core's wishes are carried out and the snapshot renewed.
+const BATCH: usize = 64;
+
+/// How long the connections get to close after the last goodbye.
+const CLOSING: Duration = Duration::from_millis(700);
+
+/// How long a listener may take to tell its address.
+const LISTENING: Duration = Duration::from_secs(5);
+
+/// What the driver is made of.
+pub(crate) struct Parts {
+    pub(crate) config: NetworkConfig,
+    pub(crate) identity: Identity,
+    /// What the transport wanted kept at an earlier start.
+    pub(crate) kept: Option<Vec<u8>>,
+    pub(crate) clock: Clock,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) published: Arc<Published>,
+}
+
+/// The running network.
+pub(crate) struct Driver {
+    key: Keypair,
+    config: NetworkConfig,
+    clock: Clock,
+    core: Core,
+    swarm: Swarm<Behaviour>,
+    gossip: Gossip,
+    commands: Receiver<Command>,
+    published: Arc<Published>,
+
+    links: HashMap<ConnectionId, LinkId>,
+    connections: HashMap<LinkId, ConnectionId>,
+    next_link: u64,
+    dials: HashMap<ConnectionId, DialId>,
+    searches: HashMap<kad::QueryId, Search>,
+    reservations: HashMap<ListenerId, PeerId>,
+    answers: HashMap<RequestId, oneshot::Sender<Result<PeerId, ConnectError>>>,
+    next_request: u64,
+    receipts: HashMap<u64, ReceiptWriter>,
+    /// What is told to the app once the snapshot says the same.
+    news: VecDeque<News>,
+    listening: bool,
+    timer: Delay,
+    timer_at: Option<Duration>,
+    stop: Stop,
+}
+
+/// What waits for the snapshot.
+enum News {
+    Event(NetworkEvent),
+    Message(ReceivedMessage),
+    Answer(RequestId, Result<PeerId, ConnectError>),
+}
+
+/// How far shutdown has come.
+enum Stop {
+    Running,
+    Draining(Vec<oneshot::Sender<()>>),
+    /// All is sent; the connections get until then to close.
+    Closing(Vec<oneshot::Sender<()>>, Duration),
+}
+
+impl Driver {
+    /// Opens the transports and listens. Returns what the transport wants kept for the next start.
+    ///
+    /// # Errors
+    /// When a transport can't be set up, or an address can't be listened on.
+    pub(crate) async fn start(parts: Parts) -> Result<(Self, Option<Vec<u8>>), StartError> {
+        let Parts { config, identity, kept, clock, commands, published } = parts;
+        let key = identity.key().clone();
+        let local = identity.peer_id();
+        let (transport, relay_client, to_keep) = transport::build(&key, &config, kept.as_deref())?;
+        let behaviour = Behaviour::new(&key, &config, relay_client)?;
+        let swarm = Swarm::new(transport, behaviour, local, behaviour::swarm_config(&config));
+        let settings = Settings {
+            local,
+            reservations: config.relay.reservations.unwrap_or_else(transport::default_reservations),
+            can_dial: transport::can_dial,
+            seed: platform::random(),
+            config: config.clone(),
+        };
+        let mut driver = Self {
+            core: Core::new(settings, now(&clock)),
+            gossip: Gossip::new(&config),
+            key,
+            clock,
+            swarm,
+            commands,
+            published,
+            links: HashMap::new(),
+            connections: HashMap::new(),
+            next_link: 0,
+            dials: HashMap::new(),
+            searches: HashMap::new(),
+            reservations: HashMap::new(),
+            answers: HashMap::new(),
+            next_request: 0,
+            receipts: HashMap::new(),
+            news: VecDeque::new(),
+            listening: false,
+            timer: Delay::new(Duration::ZERO),
+            timer_at: Some(Duration::ZERO),
+            stop: Stop::Running,
+            config,
+        };
+        driver.gossip.begin(driver.swarm.behaviour_mut());
+        driver.listen().await?;
+        driver.carry_out();
+        Ok((driver, to_keep))
+    }
+
+    /// Runs until shutdown, or until the last handle is gone.
+    pub(crate) async fn run(mut self) {
+        while !self.is_finished() {
+            self.arm_timer();
+            select! {
+                command = self.commands.recv().fuse() => match command {
+                    Ok(command) => self.command(command),
+                    // Nobody can ask for anything any more.
+                    Err(_) => break,
+                },
+                event = self.swarm.select_next_some() => self.swarm_event(event),
+                verified = self.gossip.next_verified().fuse() => self.gossiped(verified),
+                () = (&mut self.timer).fuse() => {
+                    self.timer_at = None;
+                    self.handle(Input::Tick);
+                }
+            }
+            self.take_what_is_ready();
+            self.carry_out();
+        }
+        self.finish();
+    }
+
+    /// Listens on every configured address and waits until each is open, so that a node that has started can be
+    /// reached.
+    async fn listen(&mut self) -> Result<(), StartError> {
+        let addresses = self.config.listen.clone().unwrap_or_else(transport::default_listen);
+        let mut opening = HashMap::<ListenerId, Multiaddr>::new();
+        for address in addresses {
+            let refused = |reason: String| StartError::Listen { address: address.clone(), reason };
+            let id = self.swarm.listen_on(address.clone()).map_err(|error| refused(describe_listen_error(error)))?;
+            opening.insert(id, address);
+        }
+        for address in self.config.external_addresses.clone() {
+            self.swarm.add_external_address(address);
+        }
+        let mut late = Delay::new(LISTENING).fuse();
+        while let Some(address) = opening.values().next() {
+            let refused = |reason: String| StartError::Listen { address: address.clone(), reason };
+            let event = select! {
+                event = self.swarm.select_next_some() => event,
+                () = late => return Err(refused("the system gave no address in time".to_owned())),
+            };
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => drop(opening.remove(listener_id)),
+                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
+                    if let Some(address) = opening.remove(listener_id) {
+                        return Err(StartError::Listen { address, reason: error.to_string() });
+                    }
+                }
+                SwarmEvent::ListenerError { listener_id, error } => {
+                    if let Some(address) = opening.remove(listener_id) {
+                        return Err(StartError::Listen { address, reason: error.to_string() });
+                    }
+                }
+                _ => {}
+            }
+            self.swarm_event(event);
+        }
+        self.listening = true;
+        Ok(())
+    }
+
+    /// More of what is there already, so that a burst is carried out and shown once.
+    fn take_what_is_ready(&mut self) {
+        for _ in 0..BATCH {
+            let Ok(command) = self.commands.try_recv() else { break };
+            self.command(command);
+        }
+        for _ in 0..BATCH {
+            if self.swarm.is_terminated() {
+                break;
+            }
+            let Some(Some(event)) = self.swarm.next().now_or_never() else { break };
+            self.swarm_event(event);
+        }
+    }
+
+    /// One timer serves all deadlines. One that is too early costs a tick, so it is moved only forward in time.
+    fn arm_timer(&mut self) {
+        let closing = match self.stop {
+            Stop::Closing(_, until) => Some(until),
+            _ => None,
+        };
+        let Some(deadline) = self.core.next_deadline().into_iter().chain(closing).min() else { return };
+        if self.timer_at.is_none_or(|armed| deadline < armed) {
+            self.timer.reset(deadline.saturating_sub(self.clock.elapsed()));
+            self.timer_at = Some(deadline);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.core.handle(now(&self.clock), input);
+    }
+
+    fn is_finished(&self) -> bool {
+        match &self.stop {
+            Stop::Running | Stop::Draining(_) => false,
+            Stop::Closing(_, until) => self.links.is_empty() || *until <= self.clock.elapsed(),
+        }
+    }
+
+    /// The last words: what is left fails, and all who wait are told.
+    fn finish(self) {
+        drop(self.receipts);
+        for (_, answer) in self.answers {
+            // Whoever asked may be gone.
+            let _ = answer.send(Err(ConnectError::ShuttingDown));
+        }
+        self.published.stopped(self.clock.elapsed());
+        self.commands.close();
+        // The ports are free before `shutdown` returns.
+        drop(self.swarm);
+        let waiting = match self.stop {
+            Stop::Running => Vec::new(),
+            Stop::Draining(waiting) | Stop::Closing(waiting, _) => waiting,
+        };
+        for done in waiting {
+            let _ = done.send(());
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            command.refuse();
+        }
+    }
+
+    fn phase(&self, connected: usize) -> Phase {
+        match self.stop {
+            Stop::Running if connected > 0 => Phase::Online,
+            Stop::Running => Phase::Alone,
+            Stop::Draining(_) | Stop::Closing(..) => Phase::Draining,
+        }
+    }
+}
+
+fn now(clock: &Clock) -> Now {
+    Now { since_start: clock.elapsed(), unix_millis: platform::unix_millis() }
+}
+
+fn describe_listen_error(error: libp2p::TransportError<std::io::Error>) -> String {
+    match error {
+        libp2p::TransportError::MultiaddrNotSupported(_) => "no transport for it is switched on here".to_owned(),
+        libp2p::TransportError::Other(error) => error.to_string(),
+    }
+}

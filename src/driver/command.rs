@@ -1,0 +1,83 @@
+//! What handles ask of the driver.
+
+use futures::channel::oneshot;
+use libp2p::PeerId;
+
+use super::{Driver, Stop};
+use crate::{
+    core::{ConnectRequest, Input, OutgoingMessage, RequestId, Topic},
+    error::ConnectError,
+    event::DiscoverTarget,
+    message::GroupName,
+    peer::ConnectTarget,
+    receipt::ReceiptWriter,
+};
+
+type Answer = oneshot::Sender<Result<PeerId, ConnectError>>;
+
+/// One call of a handle.
+pub(crate) enum Command {
+    Connect { target: ConnectTarget, answer: Answer },
+    Disconnect { peer: PeerId, answer: Answer },
+    Send { peer: PeerId, message: OutgoingMessage, receipt: ReceiptWriter },
+    BroadcastNeighbors { message: OutgoingMessage },
+    BroadcastGossip { topic: Topic, message: OutgoingMessage },
+    JoinGroup { group: GroupName },
+    LeaveGroup { group: GroupName },
+    Discover { target: DiscoverTarget },
+    Shutdown { done: oneshot::Sender<()> },
+}
+
+impl Command {
+    /// The node has stopped. Receipts say so by themselves when they are dropped.
+    pub(super) fn refuse(self) {
+        match self {
+            Command::Connect { answer, .. } | Command::Disconnect { answer, .. } => {
+                // Whoever asked may be gone.
+                let _ = answer.send(Err(ConnectError::ShuttingDown));
+            }
+            Command::Shutdown { done } => {
+                let _ = done.send(());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Connect { target, answer } => {
+                let id = self.request(answer);
+                self.handle(Input::Connect(ConnectRequest { id, target }));
+            }
+            Command::Disconnect { peer, answer } => {
+                let request = self.request(answer);
+                self.handle(Input::Disconnect { request, peer });
+            }
+            Command::Send { peer, message, receipt } => {
+                self.receipts.insert(message.nonce, receipt);
+                self.handle(Input::Send { peer, message });
+            }
+            Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),
+            Command::BroadcastGossip { topic, message } => self.handle(Input::BroadcastGossip { topic, message }),
+            Command::JoinGroup { group } => self.handle(Input::JoinGroup { group }),
+            Command::LeaveGroup { group } => self.handle(Input::LeaveGroup { group }),
+            Command::Discover { target } => self.handle(Input::Discover { target }),
+            Command::Shutdown { done } => match &mut self.stop {
+                Stop::Draining(waiting) | Stop::Closing(waiting, _) => waiting.push(done),
+                Stop::Running => {
+                    self.stop = Stop::Draining(vec![done]);
+                    self.handle(Input::Drain);
+                }
+            },
+        }
+    }
+
+    fn request(&mut self, answer: Answer) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.answers.insert(id, answer);
+        id
+    }
+}

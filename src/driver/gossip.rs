@@ -1,0 +1,191 @@
+//! Gossip: topics, and the checking of what comes, away from the driver.
+//!
+//! Each post carries its author's signature, checked once here; gossipsub's own signature on top lets strangers' strict
+//! implementations take part. Not deepened yet: gossipsub checks its signature on every copy.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{
+    PeerId,
+    gossipsub::{self, MessageAcceptance, MessageAuthenticity, PublishError, TopicHash, ValidationMode},
+    identity::Keypair,
+};
+
+use super::{Driver, behaviour::Behaviour};
+use crate::{
+    config::NetworkConfig,
+    core::{Input, OutgoingMessage, Topic},
+    error::StartError,
+    event::RejectReason,
+    frame::{Incoming, Rejection},
+    platform, wire,
+};
+
+/// Posts that may be checked at a time. More are not passed on by this node; gossip brings them again.
+const MAX_CHECKING: usize = 256;
+
+/// The behaviour: signed, and nothing passed on that has not been checked.
+pub(super) fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<gossipsub::Behaviour, StartError> {
+    let unusable = |reason: String| StartError::Transport { transport: "gossip", reason };
+    let settings = gossipsub::ConfigBuilder::default()
+        .validation_mode(ValidationMode::Strict)
+        .validate_messages()
+        // By content: whoever publishes the same frame again publishes nothing new.
+        .message_id_fn(|message| gossipsub::MessageId::from(content_hash(&message.data)))
+        .max_transmit_size(config.limits.max_payload.max(64 * 1024) + 2 * wire::MAX_FRAME_OVERHEAD)
+        .flood_publish(true)
+        .build()
+        .map_err(|error| unusable(error.to_string()))?;
+    gossipsub::Behaviour::new(MessageAuthenticity::Signed(key.clone()), settings)
+        .map_err(|error| unusable(error.to_owned()))
+}
+
+fn content_hash(data: &[u8]) -> Vec<u8> {
+    use std::hash::{Hash as _, Hasher as _};
+    // Keyed by length and two passes of SipHash: 128 bits, no secret needed, since forging a collision would at most
+    // hide the forger's own signed post.
+    let mut first = std::hash::DefaultHasher::new();
+    data.hash(&mut first);
+    let mut second = std::hash::DefaultHasher::new();
+    first.finish().hash(&mut second);
+    data.hash(&mut second);
+    [first.finish().to_be_bytes(), second.finish().to_be_bytes()].concat()
+}
+
+/// A post that has been checked.
+pub(super) struct Verified {
+    id: gossipsub::MessageId,
+    source: PeerId,
+    result: Result<Incoming, Rejection>,
+}
+
+/// Topics joined and posts being checked.
+pub(super) struct Gossip {
+    network: String,
+    max_payload: usize,
+    topics: HashMap<TopicHash, Topic>,
+    checking: FuturesUnordered<BoxFuture<'static, Verified>>,
+}
+
+impl Gossip {
+    pub(super) fn new(config: &NetworkConfig) -> Self {
+        Self {
+            network: config.network.clone(),
+            max_payload: config.limits.max_payload,
+            topics: HashMap::new(),
+            checking: FuturesUnordered::new(),
+        }
+    }
+
+    /// Joins what every node joins.
+    pub(super) fn begin(&mut self, behaviour: &mut Behaviour) {
+        self.subscribe(behaviour, Topic::All);
+    }
+
+    pub(super) fn subscribe(&mut self, behaviour: &mut Behaviour, topic: Topic) {
+        let name = self.name(&topic);
+        // It fails only where a subscription filter forbids the topic; there is none.
+        if let Err(error) = behaviour.gossip.subscribe(&name) {
+            tracing::warn!(%error, topic = %name, "can't subscribe");
+        }
+        self.topics.insert(name.hash(), topic);
+    }
+
+    pub(super) fn unsubscribe(&mut self, behaviour: &mut Behaviour, topic: &Topic) {
+        let name = self.name(topic);
+        behaviour.gossip.unsubscribe(&name);
+        self.topics.remove(&name.hash());
+    }
+
+    /// Publishes a post.
+    ///
+    /// # Errors
+    /// When nobody took it for now.
+    pub(super) fn publish(&self, behaviour: &mut Behaviour, topic: &Topic, frame: Bytes) -> Result<(), PublishError> {
+        match behaviour.gossip.publish(self.name(topic), frame.to_vec()) {
+            Ok(_) | Err(PublishError::Duplicate) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn topic(&self, hash: &TopicHash) -> Option<&Topic> {
+        self.topics.get(hash)
+    }
+
+    /// Checks a post, away from the driver. False when there is no room for it.
+    pub(super) fn check(&mut self, source: PeerId, id: gossipsub::MessageId, message: gossipsub::Message) -> bool {
+        if self.checking.len() >= MAX_CHECKING {
+            return false;
+        }
+        let Some(topic) = self.topic(&message.topic).cloned() else { return false };
+        let max_payload = self.max_payload;
+        let check = platform::offload(move || check(&message, &topic, source, max_payload));
+        self.checking.push(check.map(move |result| Verified { id, source, result }).boxed());
+        true
+    }
+
+    /// The next post that has been checked; waits for ever while none is being checked.
+    pub(super) async fn next_verified(&mut self) -> Verified {
+        match self.checking.next().await {
+            Some(verified) => verified,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn name(&self, topic: &Topic) -> gossipsub::IdentTopic {
+        gossipsub::IdentTopic::new(match topic {
+            Topic::All => format!("/cpc/1.0.0/{}/all", self.network),
+            Topic::Group(group) => format!("/cpc/1.0.0/{}/group/{group}", self.network),
+        })
+    }
+}
+
+/// The frame must prove itself, and belong where it was posted.
+fn check(
+    message: &gossipsub::Message,
+    topic: &Topic,
+    source: PeerId,
+    max_payload: usize,
+) -> Result<Incoming, Rejection> {
+    use crate::{
+        frame::{Addressing, Content},
+        message::Authenticity,
+    };
+    let incoming = wire::decode(&Bytes::copy_from_slice(&message.data), source, max_payload)?;
+    let Content::Message(frame) = &incoming.content else {
+        return Err(Rejection::new(RejectReason::Malformed, "a frame between neighbours came by gossip"));
+    };
+    if frame.authenticity != Authenticity::Signed {
+        return Err(Rejection::new(RejectReason::Unsigned, "a post without its author's signature"));
+    }
+    let fits = match (topic, &frame.addressing) {
+        (Topic::All, Addressing::Anyone) => true,
+        (Topic::Group(joined), Addressing::Group(group)) => joined == group,
+        _ => false,
+    };
+    if fits {
+        Ok(incoming)
+    } else {
+        Err(Rejection::new(RejectReason::WrongRecipient, "a post in a topic that it is not meant for"))
+    }
+}
+
+impl Driver {
+    /// A post has been checked: it is passed on, and the core decides whether the app gets it.
+    pub(super) fn gossiped(&mut self, verified: Verified) {
+        let Verified { id, source, result } = verified;
+        let verdict = if result.is_ok() { MessageAcceptance::Accept } else { MessageAcceptance::Reject };
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(&id, &source, verdict);
+        self.handle(Input::Gossiped { source, result });
+    }
+
+    pub(super) fn publish(&mut self, topic: Topic, message: OutgoingMessage) {
+        let published = self.gossip.publish(self.swarm.behaviour_mut(), &topic, message.frame.clone());
+        if let Err(error) = published {
+            tracing::debug!(%error, nonce = message.nonce, "a broadcast has to wait");
+            self.handle(Input::PublishFailed { topic, message });
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The core's wishes, carried out.
+
+use libp2p::{
+    multiaddr::Protocol,
+    swarm::dial_opts::{DialOpts, PeerCondition},
+};
+
+use super::{CLOSING, Driver, News, Stop};
+use crate::{
+    core::{Input, Output},
+    event::NetworkEvent,
+    wire,
+};
+
+impl Driver {
+    /// Carries out everything the core wishes, then shows the result: first the snapshot, then the news, so that who
+    /// hears of a thing can see it.
+    pub(super) fn carry_out(&mut self) {
+        while let Some(output) = self.core.poll() {
+            self.output(output);
+        }
+        self.publish_snapshot();
+        while let Some(news) = self.news.pop_front() {
+            self.tell(news);
+        }
+        // Telling may itself be a fact for the core: messages that nobody took in time.
+        while let Some(output) = self.core.poll() {
+            self.output(output);
+        }
+    }
+
+    fn output(&mut self, output: Output) {
+        match output {
+            Output::Dial { dial, peer, addresses } => {
+                let options = match peer {
+                    Some(peer) => DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build(),
+                    None => match addresses.into_iter().next() {
+                        Some(address) => DialOpts::unknown_peer_id().address(address).build(),
+                        None => return self.handle(Input::DialFailed { dial, reason: "no address is known".into() }),
+                    },
+                };
+                self.dials.insert(options.connection_id(), dial);
+                let id = options.connection_id();
+                if let Err(error) = self.swarm.dial(options) {
+                    self.dials.remove(&id);
+                    self.dial_failed_at_once(dial, &error);
+                }
+            }
+            Output::CloseLink(link) => {
+                if let Some(connection) = self.connections.get(&link) {
+                    self.swarm.close_connection(*connection);
+                }
+            }
+            Output::ClosePeer(peer) => {
+                // When there is no connection any more, it was closed meanwhile.
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            Output::Transmit { peer, priority, frame } => {
+                if self.swarm.behaviour_mut().lanes.send(peer, priority, frame).is_err() {
+                    self.handle(Input::Lost { peer, priority, count: 1 });
+                }
+            }
+            Output::Control { peer, content } => {
+                let priority = content.priority();
+                let frame = wire::control_frame(content);
+                if self.swarm.behaviour_mut().lanes.send(peer, priority, frame).is_err() {
+                    self.handle(Input::Lost { peer, priority, count: 1 });
+                }
+            }
+            Output::Publish { topic, message } => self.publish(topic, message),
+            Output::Subscribe(topic) => self.gossip.subscribe(self.swarm.behaviour_mut(), topic),
+            Output::Unsubscribe(topic) => self.gossip.unsubscribe(self.swarm.behaviour_mut(), &topic),
+            Output::Search(search) => self.search(search),
+            Output::Reserve { relay, address } => match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
+                Ok(listener) => drop(self.reservations.insert(listener, relay)),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.handle(Input::ListenClosed { addresses: Vec::new(), reservation: Some(relay), reason });
+                }
+            },
+            Output::SignRecord { addresses } => match wire::sign_record(&self.key, addresses) {
+                Ok(record) => self.handle(Input::OwnRecord { record }),
+                Err(error) => tracing::warn!(%error, "the node's own record can't be signed"),
+            },
+            Output::Event(event) => self.news.push_back(News::Event(event)),
+            Output::Deliver(message) => self.news.push_back(News::Message(message)),
+            Output::Receipt { nonce, state } => {
+                if state.is_final() {
+                    if let Some(receipt) = self.receipts.remove(&nonce) {
+                        receipt.set(state);
+                    }
+                } else if let Some(receipt) = self.receipts.get(&nonce) {
+                    receipt.set(state);
+                }
+            }
+            Output::Answer { request, result } => self.news.push_back(News::Answer(request, result)),
+            Output::Drained => {
+                let until = self.clock.elapsed() + CLOSING;
+                self.stop = match std::mem::replace(&mut self.stop, Stop::Running) {
+                    Stop::Running => Stop::Closing(Vec::new(), until),
+                    Stop::Draining(waiting) | Stop::Closing(waiting, _) => Stop::Closing(waiting, until),
+                };
+            }
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        match news {
+            News::Event(event) => {
+                trace(&event);
+                // A subscriber that lags is told so in its own stream.
+                self.published.events.send(event);
+            }
+            News::Message(message) => {
+                if !self.published.messages.send(message) {
+                    self.handle(Input::Missed { count: 1 });
+                }
+            }
+            News::Answer(request, result) => {
+                if let Some(answer) = self.answers.remove(&request) {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(result);
+                }
+            }
+        }
+    }
+}
+
+/// The event log: what an operator reads. No payloads, no keys.
+fn trace(event: &NetworkEvent) {
+    match event {
+        NetworkEvent::StateChanged { peer, from, to, cause } => tracing::info!(%peer, ?from, ?to, ?cause, "peer"),
+        NetworkEvent::Listening { address } => tracing::info!(%address, "listening"),
+        NetworkEvent::ListenClosed { address, reason } => tracing::info!(%address, %reason, "listening no more"),
+        NetworkEvent::BootstrapFailed { address, reason, retry_in } => {
+            tracing::warn!(%address, %reason, ?retry_in, "bootstrap node unreachable");
+        }
+        NetworkEvent::MessageRejected { peer, reason, detail } => {
+            tracing::warn!(%peer, reason = reason.as_str(), %detail, "rejected");
+        }
+        NetworkEvent::MessagesMissed { count } => tracing::warn!(count, "messages missed: no subscriber took them"),
+        other => tracing::debug!(?other, "event"),
+    }
+}

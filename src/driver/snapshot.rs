@@ -1,0 +1,102 @@
+//! What handles read without asking the driver: one consistent picture, swapped as a whole.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use libp2p::{Multiaddr, PeerId};
+
+use super::{Driver, now};
+use crate::{
+    core::PeerView,
+    event::NetworkEvent,
+    hub::Hub,
+    message::{GroupName, ReceivedMessage},
+    peer::{ConnectionState, NetworkStats, Phase},
+};
+
+/// The picture at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) phase: Phase,
+    pub(crate) listen_addrs: Vec<Multiaddr>,
+    pub(crate) peers: Arc<BTreeMap<PeerId, Arc<PeerView>>>,
+    pub(crate) connected: usize,
+    pub(crate) groups: Vec<GroupName>,
+    pub(crate) stats: NetworkStats,
+    /// When the node stopped.
+    pub(crate) stopped_at: Option<Duration>,
+}
+
+/// What the driver publishes and handles take.
+pub(crate) struct Published {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) events: Hub<NetworkEvent>,
+    pub(crate) messages: Hub<ReceivedMessage>,
+}
+
+impl Published {
+    pub(crate) fn new(event_buffer: usize, message_buffer: usize) -> Self {
+        let snapshot = Snapshot {
+            phase: Phase::Alone,
+            listen_addrs: Vec::new(),
+            peers: Arc::default(),
+            connected: 0,
+            groups: Vec::new(),
+            stats: NetworkStats::default(),
+            stopped_at: None,
+        };
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            events: Hub::new(event_buffer),
+            messages: Hub::new(message_buffer),
+        }
+    }
+
+    /// The last picture and the last event.
+    pub(crate) fn stopped(&self, since_start: Duration) {
+        let last = self.snapshot.load();
+        let (listen_addrs, peers) = (Vec::new(), Arc::default());
+        let (phase, stopped_at) = (Phase::Stopped, Some(since_start));
+        self.snapshot.store(Arc::new(Snapshot {
+            phase,
+            listen_addrs,
+            peers,
+            connected: 0,
+            stopped_at,
+            ..Snapshot::clone(&last)
+        }));
+        self.events.send(NetworkEvent::Stopped);
+        self.events.close();
+        self.messages.close();
+    }
+}
+
+impl Driver {
+    /// Renews the picture, looking only at the peers that have changed.
+    pub(super) fn publish_snapshot(&mut self) {
+        let last = self.published.snapshot.load();
+        let changed = self.core.take_changed();
+        let mut peers = last.peers.clone();
+        if !changed.is_empty() {
+            let now = now(&self.clock);
+            let map = Arc::make_mut(&mut peers);
+            for peer in changed {
+                match self.core.view(now, peer) {
+                    Some(view) => drop(map.insert(peer, Arc::new(view))),
+                    None => drop(map.remove(&peer)),
+                }
+            }
+        }
+        let connected = peers.values().filter(|view| view.info().state == ConnectionState::Connected).count();
+        let snapshot = Snapshot {
+            phase: self.phase(connected),
+            listen_addrs: self.swarm.listeners().cloned().collect(),
+            peers,
+            connected,
+            groups: self.core.groups().iter().cloned().collect(),
+            stats: self.core.stats(),
+            stopped_at: None,
+        };
+        self.published.snapshot.store(Arc::new(snapshot));
+    }
+}

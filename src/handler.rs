@@ -1,0 +1,409 @@
+//! The whole API: a handle on a running network.
+
+mod streams;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+
+use async_channel::{Sender, TrySendError};
+use futures::channel::oneshot;
+use libp2p::{Multiaddr, PeerId};
+
+pub use streams::{Events, HandlerRegistration, Messages};
+
+use crate::{
+    config::NetworkConfig,
+    core::{OutgoingMessage, Topic},
+    driver::{Command, Driver, Parts, Published},
+    error::{CommandError, ConnectError, SendError, StartError},
+    event::DiscoverTarget,
+    frame::Addressing,
+    identity::{Identity, next_epoch},
+    message::{BroadcastScope, GroupName, Message, MessageId, MessageKind, Priority},
+    peer::{ConnectTarget, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, Phase},
+    platform::{self, Clock},
+    receipt::{Places, Receipt, ReceiptWriter},
+    store::Store,
+    transport, wire,
+};
+
+/// A handle on a running network. Cloning it is cheap, all clones are handles on the same node, and no call blocks.
+///
+/// When the last clone is dropped without [`shutdown`](Self::shutdown), the node stops at once, without a goodbye.
+///
+/// ```no_run
+/// use cpc_net::{BroadcastScope, Message, NetworkConfig, NetworkHandler, Priority};
+/// use futures::StreamExt;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let bootstrap = "/dns4/node.example/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+/// let net = NetworkHandler::new(NetworkConfig::builder().bootstrap(bootstrap).data_dir("alice").build()?).await?;
+///
+/// net.broadcast(Message::event("hello, everybody"), Priority::Medium, BroadcastScope::All)?;
+///
+/// let mut messages = net.messages();
+/// while let Some(message) = messages.next().await {
+///     let receipt = net.send_message(message.sender, Message::event("thanks"), Priority::High)?;
+///     receipt.delivered().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct NetworkHandler {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: NetworkConfig,
+    identity: Identity,
+    clock: Clock,
+    /// The upper half of this run's nonces.
+    epoch: u32,
+    counter: AtomicU32,
+    commands: Sender<Command>,
+    published: Arc<Published>,
+    places: Places,
+    groups: Mutex<std::collections::BTreeSet<GroupName>>,
+}
+
+/// Lifecycle.
+impl NetworkHandler {
+    /// Starts a node: reads or makes its identity, opens its transports and listens. It then looks for peers and keeps
+    /// them by itself.
+    ///
+    /// Natively the network runs on a thread of its own, so this can be awaited in any runtime. In a browser it runs on
+    /// the page's event loop.
+    ///
+    /// # Errors
+    /// When the configuration is out of bounds, the identity can't be read or written, or an address can't be listened
+    /// on. Nothing keeps running then.
+    pub async fn new(config: NetworkConfig) -> Result<Self, StartError> {
+        config.validate()?;
+        let clock = Clock::start();
+        let store = Store::open(config.data_dir.as_deref()).await?;
+        let identity = Identity::of(&store).await?;
+        let epoch = next_epoch(&store).await?;
+        let kept = store.read(transport::KEPT_BY_THE_TRANSPORT).await?;
+
+        let (commands, receiver) = async_channel::bounded(config.limits.command_buffer);
+        let published = Arc::new(Published::new(config.limits.event_buffer, config.limits.message_buffer));
+        let parts = Parts {
+            config: config.clone(),
+            identity: identity.clone(),
+            kept: kept.as_ref().map(|bytes| bytes.to_vec()),
+            clock,
+            commands: receiver,
+            published: published.clone(),
+        };
+        let (started, start) = oneshot::channel();
+        platform::start(move || async move {
+            match Driver::start(parts).await {
+                // If nobody waits any more, there is no handle either.
+                Ok((driver, to_keep)) => {
+                    if started.send(Ok(to_keep)).is_ok() {
+                        driver.run().await;
+                    }
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })?;
+        let stopped = || StartError::Thread("the network task ended before it had started".to_owned());
+        let to_keep = start.await.map_err(|_| stopped())??;
+        if let Some(bytes) = to_keep
+            && kept.is_none()
+        {
+            store.write(transport::KEPT_BY_THE_TRANSPORT, &bytes).await?;
+        }
+        let places = Places::new(config.limits.outbox_messages);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                identity,
+                clock,
+                epoch,
+                counter: AtomicU32::new(0),
+                commands,
+                published,
+                places,
+                groups: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Stops the node: sends what is queued for connected peers (for at most
+    /// [`drain_timeout`](crate::config::DeliveryConfig::drain_timeout)), says goodbye to them, and closes. Messages
+    /// that could not leave fail with [`DeliveryError::ShutDown`](crate::error::DeliveryError::ShutDown). Calling it
+    /// again waits for the same end.
+    pub async fn shutdown(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.inner.commands.send(Command::Shutdown { done }).await.is_ok() {
+            // An error means that the node is gone, which is what was asked for.
+            let _ = stopped.await;
+        }
+    }
+}
+
+/// Connections.
+impl NetworkHandler {
+    /// Connects to a peer, by its id or an address, and keeps the connection from then on: when it breaks, it is tried
+    /// again.
+    ///
+    /// # Errors
+    /// When no address is known or none of them leads to the peer in time.
+    pub async fn connect(&self, target: impl Into<ConnectTarget>) -> Result<PeerId, ConnectError> {
+        let target = target.into();
+        if matches!(&target, ConnectTarget::Peer(peer) if *peer == self.local_peer_id()) {
+            return Err(ConnectError::ToSelf(target.to_string()));
+        }
+        self.ask(|answer| Command::Connect { target, answer }).await
+    }
+
+    /// Says goodbye to a peer and closes all connections to it. It is not connected again by itself, unless mail waits
+    /// for it or it comes back.
+    ///
+    /// # Errors
+    /// When the node is shutting down or too busy to take the command.
+    pub async fn disconnect(&self, peer: PeerId) -> Result<(), ConnectError> {
+        self.ask(|answer| Command::Disconnect { peer, answer }).await.map(drop)
+    }
+}
+
+/// Messages.
+impl NetworkHandler {
+    /// Sends a message to one peer. It is accepted or refused at once; accepted means that the outbox has it, and the
+    /// receipt tells what becomes of it. While the peer is not connected the message waits and a way is looked for, for
+    /// at most [`timeout`](crate::config::DeliveryConfig::timeout) or its time to live.
+    ///
+    /// Messages of one priority arrive in the order of these calls.
+    ///
+    /// # Errors
+    /// When the outbox is full, the payload too large, the kind not for apps, the recipient this node itself, or the
+    /// node shutting down.
+    pub fn send_message(&self, peer: PeerId, message: Message, priority: Priority) -> Result<Receipt, SendError> {
+        if peer == self.local_peer_id() {
+            return Err(SendError::ToSelf(peer));
+        }
+        let (id, message) = self.outgoing(&message, priority, &Addressing::Peer(peer))?;
+        let limit = self.inner.places.limit();
+        let place = self.inner.places.take().ok_or(SendError::QueueFull { limit })?;
+        let (writer, receipt) = ReceiptWriter::new(id, place);
+        self.submit(Command::Send { peer, message, receipt: writer })?;
+        Ok(receipt)
+    }
+
+    /// Sends a message to many peers. There is no receipt: who gets it is not known. A broadcast to all or to a group
+    /// that nobody could take yet waits for somebody who can.
+    ///
+    /// # Errors
+    /// As [`send_message`](Self::send_message), and when the group is not joined.
+    pub fn broadcast(
+        &self,
+        message: Message,
+        priority: Priority,
+        scope: BroadcastScope,
+    ) -> Result<MessageId, SendError> {
+        let addressing = match &scope {
+            BroadcastScope::All | BroadcastScope::Neighbors => Addressing::Anyone,
+            BroadcastScope::Group(group) if self.groups().contains(group) => Addressing::Group(group.clone()),
+            BroadcastScope::Group(group) => return Err(SendError::NotAMember(group.clone())),
+        };
+        let (id, message) = self.outgoing(&message, priority, &addressing)?;
+        self.submit(match scope {
+            BroadcastScope::All => Command::BroadcastGossip { topic: Topic::All, message },
+            BroadcastScope::Neighbors => Command::BroadcastNeighbors { message },
+            BroadcastScope::Group(group) => Command::BroadcastGossip { topic: Topic::Group(group), message },
+        })?;
+        Ok(id)
+    }
+
+    /// Joins a group: its broadcasts arrive from now on. Joining twice is joining once.
+    ///
+    /// # Errors
+    /// When too many groups are joined, or the node is shutting down or too busy.
+    pub fn join_group(&self, group: GroupName) -> Result<(), CommandError> {
+        let mut groups = self.groups();
+        let limit = self.inner.config.limits.groups;
+        if groups.contains(&group) {
+            return Ok(());
+        }
+        if groups.len() >= limit {
+            return Err(CommandError::TooManyGroups { limit });
+        }
+        self.command(Command::JoinGroup { group: group.clone() })?;
+        groups.insert(group);
+        Ok(())
+    }
+
+    /// Leaves a group. Leaving one that was not joined does nothing.
+    ///
+    /// # Errors
+    /// When the node is shutting down or too busy.
+    pub fn leave_group(&self, group: &GroupName) -> Result<(), CommandError> {
+        let mut groups = self.groups();
+        if groups.contains(group) {
+            self.command(Command::LeaveGroup { group: group.clone() })?;
+            groups.remove(group);
+        }
+        Ok(())
+    }
+
+    /// The messages that arrive, as a stream. Each subscriber gets all of them; the first one also those that arrived
+    /// before it. A subscriber that lags by more than
+    /// [`message_buffer`](crate::config::LimitsConfig::message_buffer) messages loses the oldest: they are counted,
+    /// announced as [`NetworkEvent::MessagesMissed`](crate::NetworkEvent::MessagesMissed), and
+    /// [`Messages::missed`] tells.
+    pub fn messages(&self) -> Messages {
+        Messages::new(self.inner.published.messages.subscribe())
+    }
+
+    /// Calls a function for each message that arrives, one after the other, until the registration is dropped. It runs
+    /// beside the network: a slow one holds up nothing but its own next message.
+    pub fn register_message_handler<H, F>(&self, handler: H) -> HandlerRegistration
+    where
+        H: FnMut(crate::ReceivedMessage) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        streams::register(self.messages(), handler)
+    }
+}
+
+/// Discovery and events.
+impl NetworkHandler {
+    /// Searches for peers. What is found comes as
+    /// [`NetworkEvent::PeerDiscovered`](crate::NetworkEvent::PeerDiscovered), the end as
+    /// [`NetworkEvent::DiscoveryFinished`](crate::NetworkEvent::DiscoveryFinished).
+    ///
+    /// # Errors
+    /// When the node is shutting down or too busy.
+    pub fn discover_peers(&self, target: DiscoverTarget) -> Result<(), CommandError> {
+        self.command(Command::Discover { target })
+    }
+
+    /// What happens, as a stream. Each subscriber gets everything; the first one also what happened before it.
+    pub fn events(&self) -> Events {
+        Events::new(self.inner.published.events.subscribe())
+    }
+}
+
+/// Snapshots: read without asking the network, cheap enough for every frame.
+impl NetworkHandler {
+    /// This node's name in the network.
+    pub fn local_peer_id(&self) -> PeerId {
+        self.inner.identity.peer_id()
+    }
+
+    /// Where this node can be reached, without its peer id.
+    pub fn listen_addrs(&self) -> Vec<Multiaddr> {
+        self.inner.published.snapshot.load().listen_addrs.clone()
+    }
+
+    /// The state of the connection to a peer.
+    pub fn connection_state(&self, peer: &PeerId) -> ConnectionState {
+        let snapshot = self.inner.published.snapshot.load();
+        snapshot.peers.get(peer).map_or(ConnectionState::Disconnected, |view| view.info().state)
+    }
+
+    /// Every known peer, the connected ones first.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        let (snapshot, now) = (self.inner.published.snapshot.load(), self.inner.clock.elapsed());
+        let mut peers = snapshot.peers.values().map(|view| view.at(now)).collect::<Vec<_>>();
+        peers.sort_by_key(|info| (info.state != ConnectionState::Connected, info.peer));
+        peers
+    }
+
+    /// What is known of a peer; `None` when nothing is.
+    pub fn peer_info(&self, peer: &PeerId) -> Option<PeerInfo> {
+        let snapshot = self.inner.published.snapshot.load();
+        snapshot.peers.get(peer).map(|view| view.at(self.inner.clock.elapsed()))
+    }
+
+    /// How the node is doing.
+    pub fn status(&self) -> NetworkStatus {
+        let snapshot = self.inner.published.snapshot.load();
+        NetworkStatus {
+            local_peer_id: self.local_peer_id(),
+            network: self.inner.config.network.clone(),
+            phase: snapshot.phase,
+            listen_addrs: snapshot.listen_addrs.clone(),
+            connected: snapshot.connected,
+            known: snapshot.peers.len(),
+            groups: snapshot.groups.clone(),
+            uptime: snapshot.stopped_at.unwrap_or_else(|| self.inner.clock.elapsed()),
+        }
+    }
+
+    /// The counters since the start.
+    pub fn network_stats(&self) -> NetworkStats {
+        self.inner.published.snapshot.load().stats.clone()
+    }
+}
+
+impl NetworkHandler {
+    /// Checks a message, gives it its nonce, and signs it here, in the caller's thread.
+    fn outgoing(
+        &self,
+        message: &Message,
+        priority: Priority,
+        addressing: &Addressing,
+    ) -> Result<(MessageId, OutgoingMessage), SendError> {
+        let limit = self.inner.config.limits.max_payload;
+        let size = message.payload().len();
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        if let kind @ MessageKind::Unknown(_) = message.kind() {
+            return Err(SendError::ReservedKind(kind));
+        }
+        if self.inner.published.snapshot.load().phase == Phase::Stopped {
+            return Err(SendError::ShuttingDown);
+        }
+        // 2^32 messages in one run are weeks at full speed; then the epoch's neighbour is used up by one.
+        let counter = self.inner.counter.fetch_add(1, Ordering::Relaxed);
+        let nonce = (u64::from(self.inner.epoch) << 32) | u64::from(counter.wrapping_add(1));
+        let (key, created_at) = (self.inner.identity.key(), platform::unix_millis());
+        let frame = wire::message_frame(message, nonce, priority, addressing, created_at, key)
+            .expect("an Ed25519 key, and identities have no others, signs without fail");
+        let id = MessageId { sender: self.local_peer_id(), nonce };
+        let accepted_at = self.inner.clock.elapsed();
+        Ok((id, OutgoingMessage { nonce, priority, ttl: message.ttl(), accepted_at, frame }))
+    }
+
+    fn submit(&self, command: Command) -> Result<(), SendError> {
+        self.inner.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => SendError::QueueFull { limit: self.inner.config.limits.command_buffer },
+            TrySendError::Closed(_) => SendError::ShuttingDown,
+        })
+    }
+
+    fn command(&self, command: Command) -> Result<(), CommandError> {
+        self.inner.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => CommandError::Busy,
+            TrySendError::Closed(_) => CommandError::ShuttingDown,
+        })
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<PeerId, ConnectError>>) -> Command,
+    ) -> Result<PeerId, ConnectError> {
+        let (answer, result) = oneshot::channel();
+        self.inner.commands.try_send(command(answer)).map_err(|error| match error {
+            TrySendError::Full(_) => ConnectError::Busy,
+            TrySendError::Closed(_) => ConnectError::ShuttingDown,
+        })?;
+        result.await.unwrap_or(Err(ConnectError::ShuttingDown))
+    }
+
+    fn groups(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<GroupName>> {
+        self.inner.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for NetworkHandler {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "NetworkHandler({})", self.local_peer_id())
+    }
+}

@@ -1,0 +1,145 @@
+//! The streams a handle gives: events, messages, and messages handed to a function.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::{
+    FutureExt as _, Stream, StreamExt as _,
+    channel::oneshot,
+    future::{Either, select},
+    stream::FusedStream,
+};
+
+use crate::{
+    event::NetworkEvent,
+    hub::{Received, Subscription},
+    message::ReceivedMessage,
+    platform,
+};
+
+/// What happens on the network, from [`NetworkHandler::events`](crate::NetworkHandler::events). Ends after
+/// [`NetworkEvent::Stopped`].
+pub struct Events {
+    subscription: Subscription<NetworkEvent>,
+}
+
+impl Events {
+    pub(super) fn new(subscription: Subscription<NetworkEvent>) -> Self {
+        Self { subscription }
+    }
+}
+
+impl Stream for Events {
+    type Item = NetworkEvent;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<NetworkEvent>> {
+        self.get_mut().subscription.poll_next_unpin(context).map(|received| {
+            received.map(|received| match received {
+                Received::Item(event) => event,
+                Received::Missed(missed) => NetworkEvent::Lagged { missed },
+            })
+        })
+    }
+}
+
+impl FusedStream for Events {
+    fn is_terminated(&self) -> bool {
+        self.subscription.is_terminated()
+    }
+}
+
+/// The messages that arrive, from [`NetworkHandler::messages`](crate::NetworkHandler::messages). Ends when the node
+/// stops.
+pub struct Messages {
+    subscription: Subscription<ReceivedMessage>,
+    missed: u64,
+}
+
+impl Messages {
+    pub(super) fn new(subscription: Subscription<ReceivedMessage>) -> Self {
+        Self { subscription, missed: 0 }
+    }
+
+    /// How many messages this subscriber has lost because it lagged.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+impl Stream for Messages {
+    type Item = ReceivedMessage;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ReceivedMessage>> {
+        let this = self.get_mut();
+        loop {
+            match ready!(this.subscription.poll_next_unpin(context)) {
+                Some(Received::Item(message)) => return Poll::Ready(Some(message)),
+                Some(Received::Missed(count)) => this.missed += count,
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl FusedStream for Messages {
+    fn is_terminated(&self) -> bool {
+        self.subscription.is_terminated()
+    }
+}
+
+/// A message handler's registration: dropping it ends the handler after the message it is at.
+#[must_use = "dropping the registration unregisters the handler; keep it, or call `forever`"]
+pub struct HandlerRegistration {
+    unregister: Option<oneshot::Sender<()>>,
+    kept: Option<oneshot::Sender<()>>,
+}
+
+impl HandlerRegistration {
+    /// Keeps the handler as long as the node runs.
+    pub fn forever(mut self) {
+        if let (Some(unregister), Some(kept)) = (self.unregister.take(), self.kept.take()) {
+            // When the handler has ended already there is nothing to keep.
+            let _ = kept.send(());
+            drop(unregister);
+        }
+    }
+}
+
+pub(super) fn register<H, F>(messages: Messages, handler: H) -> HandlerRegistration
+where
+    H: FnMut(ReceivedMessage) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (unregister, unregistered) = oneshot::channel::<()>();
+    let (kept, keep) = oneshot::channel::<()>();
+    platform::spawn(call_each(messages, handler, unregistered, keep).boxed());
+    HandlerRegistration { unregister: Some(unregister), kept: Some(kept) }
+}
+
+async fn call_each<H, F>(
+    mut messages: Messages,
+    mut handler: H,
+    mut unregistered: oneshot::Receiver<()>,
+    keep: oneshot::Receiver<()>,
+) where
+    H: FnMut(ReceivedMessage) -> F,
+    F: Future<Output = ()>,
+{
+    let mut keep = Some(keep);
+    loop {
+        match select(messages.next(), &mut unregistered).await {
+            Either::Left((Some(message), _)) => handler(message).await,
+            Either::Left((None, _)) => return,
+            // The registration is gone: dropped, or told to stay for ever.
+            Either::Right(_) => break,
+        }
+    }
+    if !keep.take().is_some_and(|mut keep| matches!(keep.try_recv(), Ok(Some(())))) {
+        return;
+    }
+    while let Some(message) = messages.next().await {
+        handler(message).await;
+    }
+}

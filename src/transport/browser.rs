@@ -1,0 +1,102 @@
+//! WebSocket and WebRTC-direct to native nodes, and circuits through relays, by the published libp2p transports.
+//!
+//! Known limits until transports of our own replace them: a flush over WebSocket may take up to 100 ms, and a WebRTC
+//! stream breaks when more than 16 KiB wait to be read.
+
+mod paced;
+
+use libp2p::{
+    Multiaddr, PeerId, Transport as _,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, timeout::TransportTimeout},
+        upgrade::Version,
+    },
+    identity::Keypair,
+    kad,
+    multiaddr::Protocol,
+    noise, relay,
+    swarm::{behaviour::toggle::Toggle, dummy},
+    webrtc_websys, websocket_websys, yamux,
+};
+
+use super::LocallyFound;
+use crate::{config::NetworkConfig, error::StartError};
+
+/// The store's item that the transport needs: none in a browser, which only dials.
+pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "transport";
+
+/// A page can't look around on the local network.
+pub(crate) type LocalDiscovery = dummy::Behaviour;
+
+type Output = (PeerId, StreamMuxerBox);
+
+/// Builds the transports that the configuration names.
+///
+/// # Errors
+/// When the identity's key can't be used for Noise.
+pub(crate) fn build(
+    key: &Keypair,
+    config: &NetworkConfig,
+    _kept: Option<&[u8]>,
+) -> Result<(Boxed<Output>, relay::client::Behaviour, Option<Vec<u8>>), StartError> {
+    let noise = || {
+        noise::Config::new(key).map_err(|error| StartError::Transport { transport: "Noise", reason: error.to_string() })
+    };
+    let (relay_transport, relay_behaviour) = relay::client::new(key.public().to_peer_id());
+    let mut transport =
+        relay_transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(yamux::Config::default()).boxed();
+    if config.transport.websocket {
+        let websocket = websocket_websys::Transport::default()
+            .upgrade(Version::V1Lazy)
+            .authenticate(noise()?)
+            .multiplex(yamux::Config::default())
+            .boxed();
+        transport = either(websocket, transport);
+    }
+    if config.transport.webrtc_direct {
+        let webrtc = webrtc_websys::Transport::new(webrtc_websys::Config::new(key));
+        let webrtc = webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(paced::Paced::new(muxer)))).boxed();
+        transport = either(webrtc, transport);
+    }
+    let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
+    Ok((timed.boxed(), relay_behaviour, None))
+}
+
+/// Whether this target has a transport for an address.
+pub(crate) fn can_dial(address: &Multiaddr) -> bool {
+    let webrtc_between_browsers = address.iter().any(|part| part == Protocol::WebRTC);
+    // A circuit goes through a relay that this page is connected to, whatever way the address says.
+    let dialable =
+        |part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_) | Protocol::WebRTCDirect | Protocol::P2pCircuit);
+    !webrtc_between_browsers && address.iter().any(dialable)
+}
+
+/// A page can't listen but through relays.
+pub(crate) fn default_listen() -> Vec<Multiaddr> {
+    Vec::new()
+}
+
+/// Relays are the only way to reach a page.
+pub(crate) fn default_reservations() -> usize {
+    2
+}
+
+/// A page asks the DHT and holds no part of it: it can't be dialled, and may be gone any moment.
+pub(crate) fn dht_mode() -> kad::Mode {
+    kad::Mode::Client
+}
+
+/// None in a browser.
+pub(crate) fn local_discovery(_local: PeerId, _enabled: bool) -> Toggle<LocalDiscovery> {
+    None.into()
+}
+
+/// Nothing, ever.
+pub(crate) fn locally_found(event: std::convert::Infallible) -> LocallyFound {
+    match event {}
+}
+
+fn either(one: Boxed<Output>, other: Boxed<Output>) -> Boxed<Output> {
+    one.or_transport(other).map(|either, _| either.into_inner()).boxed()
+}

@@ -1,0 +1,180 @@
+//! TCP, QUIC, WebSocket and WebRTC-direct, with DNS, and circuits through relays.
+
+use std::io;
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::{
+    Multiaddr, PeerId, Transport as _,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, timeout::TransportTimeout},
+        upgrade::Version,
+    },
+    dns,
+    identity::Keypair,
+    kad, mdns,
+    multiaddr::Protocol,
+    noise, quic, relay,
+    swarm::behaviour::toggle::Toggle,
+    tcp, tls, websocket, yamux,
+};
+use libp2p_webrtc::tokio as webrtc;
+
+use super::{LocallyFound, security::NoiseOrTls};
+use crate::{
+    config::{NetworkConfig, Security},
+    error::StartError,
+};
+
+/// The store's item that the transport needs: the WebRTC certificate, whose hash is part of the node's addresses.
+pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "webrtc-certificate.pem";
+
+/// Finds nodes on the local network.
+pub(crate) type LocalDiscovery = mdns::tokio::Behaviour;
+
+type Output = (PeerId, StreamMuxerBox);
+
+/// Builds the transports that the configuration names. `kept` is what an earlier start returned to be kept.
+///
+/// # Errors
+/// When a transport can't be set up on this machine.
+pub(crate) fn build(
+    key: &Keypair,
+    config: &NetworkConfig,
+    kept: Option<&[u8]>,
+) -> Result<(Boxed<Output>, relay::client::Behaviour, Option<Vec<u8>>), StartError> {
+    // TLS brings one crypto provider and WebRTC's DTLS another; with two and no choice made, each handshake panics.
+    // An app that has chosen already keeps its choice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let (relay_transport, relay_behaviour) = relay::client::new(key.public().to_peer_id());
+    let mut transport = secured(relay_transport, key, Security::Noise)?;
+    if config.transport.tcp {
+        let tcp = secured(tcp_transport(), key, config.transport.security)?;
+        transport = either(tcp, transport);
+    }
+    if config.transport.quic {
+        let quic = quic::tokio::Transport::new(quic::Config::new(key));
+        transport = either(quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed(), transport);
+    }
+    let mut to_keep = None;
+    if config.transport.webrtc_direct {
+        let certificate = certificate(kept)?;
+        to_keep = Some(certificate.serialize_pem().into_bytes());
+        let webrtc = webrtc::Transport::new(key.clone(), certificate);
+        transport = either(webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed(), transport);
+    }
+    transport = with_dns(transport)?.boxed();
+    if config.transport.websocket {
+        // Resolves names by itself: TLS needs the name.
+        let websocket = websocket::Config::new(with_dns(tcp_transport())?);
+        transport = either(secured(websocket, key, config.transport.security)?, transport);
+    }
+    let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
+    Ok((timed.boxed(), relay_behaviour, to_keep))
+}
+
+/// Whether this target has a transport for an address.
+pub(crate) fn can_dial(address: &Multiaddr) -> bool {
+    !address.iter().any(|part| matches!(part, Protocol::WebRTC | Protocol::WebTransport))
+}
+
+/// Where to listen when the configuration doesn't say: every interface, at free ports.
+pub(crate) fn default_listen() -> Vec<Multiaddr> {
+    ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]
+        .map(|address| address.parse().expect("the two literals are addresses"))
+        .into()
+}
+
+/// At how many relays to reserve a place when the configuration doesn't say. Whether a native node needs one, AutoNAT
+/// will tell; it is not here yet.
+pub(crate) fn default_reservations() -> usize {
+    0
+}
+
+/// Native nodes hold a part of the DHT.
+pub(crate) fn dht_mode() -> kad::Mode {
+    kad::Mode::Server
+}
+
+/// mDNS, unless it is switched off or the machine has no network for it.
+pub(crate) fn local_discovery(local: PeerId, enabled: bool) -> Toggle<LocalDiscovery> {
+    let behaviour = enabled.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), local)).and_then(|result| {
+        result.inspect_err(|error| tracing::warn!(%error, "no mDNS on this machine: peers nearby are not found")).ok()
+    });
+    behaviour.into()
+}
+
+/// What mDNS found.
+pub(crate) fn locally_found(event: mdns::Event) -> LocallyFound {
+    match event {
+        mdns::Event::Discovered(found) => found,
+        // The peer book forgets by itself.
+        mdns::Event::Expired(_) => Vec::new(),
+    }
+}
+
+fn tcp_transport() -> tcp::tokio::Transport {
+    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+}
+
+fn certificate(kept: Option<&[u8]>) -> Result<webrtc::Certificate, StartError> {
+    let unusable = |reason: String| StartError::Transport { transport: "WebRTC", reason };
+    match kept {
+        Some(pem) => {
+            let pem = str::from_utf8(pem).map_err(|error| unusable(format!("its kept certificate: {error}")))?;
+            webrtc::Certificate::from_pem(pem).map_err(|error| unusable(format!("its kept certificate: {error}")))
+        }
+        None => webrtc::Certificate::generate(&mut rand::rng()).map_err(|error| unusable(error.to_string())),
+    }
+}
+
+/// Resolves `/dns…` addresses by the system's resolver, or public ones where the system names none.
+fn with_dns<T>(inner: T) -> Result<dns::tokio::Transport<T>, StartError>
+where
+    T: libp2p::Transport + Send + Unpin + 'static,
+{
+    dns::tokio::Transport::system(inner)
+        .map_err(|error| StartError::Transport { transport: "DNS", reason: error.to_string() })
+}
+
+fn either(one: Boxed<Output>, other: Boxed<Output>) -> Boxed<Output> {
+    one.or_transport(other).map(|either, _| either.into_inner()).boxed()
+}
+
+fn secured<T>(transport: T, key: &Keypair, security: Security) -> Result<Boxed<Output>, StartError>
+where
+    T: libp2p::Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    T::Error: Send + Sync + 'static,
+{
+    let unusable =
+        |transport, error: &dyn std::fmt::Display| StartError::Transport { transport, reason: error.to_string() };
+    let noise = || noise::Config::new(key).map_err(|error| unusable("Noise", &error));
+    let tls = || tls::Config::new(key).map_err(|error| unusable("TLS", &error));
+    let upgrade = transport.upgrade(Version::V1Lazy);
+    let muxer = yamux::Config::default();
+    Ok(match security {
+        Security::Noise => upgrade.authenticate(noise()?).multiplex(muxer).boxed(),
+        Security::Tls => upgrade.authenticate(tls()?).multiplex(muxer).boxed(),
+        Security::Both => upgrade.authenticate(NoiseOrTls { noise: noise()?, tls: tls()? }).multiplex(muxer).boxed(),
+    }
+    .map_err(io::Error::other)
+    .boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_was_kept_is_used_again() {
+        let first = certificate(None).expect("made");
+        let again = certificate(Some(first.serialize_pem().as_bytes())).expect("read");
+        assert_eq!(first.fingerprint(), again.fingerprint());
+        let error = certificate(Some(b"garbage")).expect_err("unreadable").to_string();
+        assert!(error.contains("certificate"), "{error}");
+    }
+}
