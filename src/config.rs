@@ -37,7 +37,7 @@ pub(crate) use durations::{millis, optional_millis};
 /// Durations are written as `"30s"`, `"500ms"`, `"1h"`, or as a number of milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, rename_all = "camelCase"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct NetworkConfig {
     /// The network's name: nodes of different names share neither gossip nor DHT. 1 to 32 letters, digits, `-`, `_`
     /// or `.`. Default `cpc`.
@@ -95,7 +95,7 @@ impl Default for NetworkConfig {
 /// WebRTC-direct.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, rename_all = "camelCase"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct TransportConfig {
     /// TCP. Default on.
     pub tcp: bool,
@@ -119,7 +119,7 @@ impl Default for TransportConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum Security {
     /// Noise XX with X25519 and ChaCha20-Poly1305 (libp2p noise spec).
     Noise,
@@ -132,7 +132,7 @@ pub enum Security {
 /// Being a relay for others, and using relays to be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, rename_all = "camelCase"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct RelayConfig {
     /// Relay for others (circuit relay v2). Needs addresses that others reach: the ones listened on are taken as such.
     /// Native only. Default off.
@@ -169,7 +169,7 @@ impl Default for RelayConfig {
 /// How peers are found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, rename_all = "camelCase"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct DiscoveryConfig {
     /// Look for nodes of the same network on the local network. Native only. Default on.
     pub mdns: bool,
@@ -203,7 +203,7 @@ impl Default for DiscoveryConfig {
 /// How connections are made and kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, rename_all = "camelCase"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct ConnectionsConfig {
     /// How many connections in all. 1 to 65536. Default 1000.
     pub max_connections: u32,
@@ -256,7 +256,7 @@ impl Default for ConnectionsConfig {
 /// How long delivery is tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, rename_all = "camelCase"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct DeliveryConfig {
     /// How long a message may wait for a way to its recipient. 1 s to 7 days. Default 60 s.
     #[serde(with = "durations")]
@@ -289,7 +289,7 @@ impl Default for DeliveryConfig {
 /// and announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, rename_all = "camelCase"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct LimitsConfig {
     /// The largest payload, in bytes. 1 to 4194304. Default 65536. All nodes of a network should agree.
     pub max_payload: usize,

@@ -32,7 +32,7 @@ use crate::{
     config::NetworkConfig,
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Incoming, Rejection},
-    message::{GroupName, ReceivedMessage},
+    message::{GroupName, MessageId, ReceivedMessage},
     peer::{ConnectionState, NetworkStats},
 };
 
@@ -129,9 +129,13 @@ impl Core {
             }
             Input::BroadcastGossip { topic, message } => {
                 self.health.accepted(message.priority);
-                self.health.sent(message.priority, 1);
                 let dropped = self.routing.pending.push(now, topic, message, &mut self.out);
                 self.health.stats.broadcasts_dropped += dropped;
+            }
+            Input::Published { nonce, priority } => {
+                self.health.sent(priority, 1);
+                let id = MessageId { sender: self.settings.local, nonce };
+                self.out.push_back(Output::Event(NetworkEvent::BroadcastTaken { id }));
             }
             Input::PublishFailed { topic, message } => {
                 let dropped = self.routing.pending.failed(now, topic, message);

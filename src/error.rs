@@ -217,9 +217,9 @@ impl SendError {
 
 /// Why an accepted message was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[serde(tag = "code", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(tag = "code", rename_all = "snake_case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum DeliveryError {
     /// No way to the peer was found in time.
     #[error("{peer} could not be reached within {waited:?}: {reason}")]

@@ -5,7 +5,10 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-use crate::peer::{ConnectionKind, ConnectionState};
+use crate::{
+    message::MessageId,
+    peer::{ConnectionKind, ConnectionState},
+};
 
 /// Something that happened. Several subscribers may listen; one that lags gets [`NetworkEvent::Lagged`] with how many
 /// it missed, and goes on.
@@ -14,7 +17,7 @@ use crate::peer::{ConnectionKind, ConnectionState};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum NetworkEvent {
     /// The node can be reached at a new address.
     Listening {
@@ -90,6 +93,11 @@ pub enum NetworkEvent {
         /// More for people.
         detail: String,
     },
+    /// A broadcast to all or to a group has left: at least one neighbour takes it and passes it on.
+    BroadcastTaken {
+        /// The message.
+        id: MessageId,
+    },
     /// Received messages that no subscriber took in time were dropped, the oldest first.
     MessagesMissed {
         /// How many.
@@ -110,7 +118,7 @@ pub enum NetworkEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum StateCause {
     /// The app asked for it.
     Requested,
@@ -145,7 +153,7 @@ pub enum StateCause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum DiscoverySource {
     /// The configuration's bootstrap addresses.
     Bootstrap,
@@ -165,7 +173,7 @@ pub enum DiscoverySource {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum DiscoverTarget {
     /// All tiers: the bootstrap nodes, the DHT, the local network.
     All,
@@ -179,7 +187,7 @@ pub enum DiscoverTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum RejectReason {
     /// The frame claims more bytes than the limit; nothing was allocated for it.
     Oversized,

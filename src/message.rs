@@ -15,7 +15,7 @@ use crate::error::ParseError;
 /// bulky ones instead of waiting behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum Priority {
     /// Bulk and background: first to wait.
     Low,
@@ -44,7 +44,7 @@ impl Priority {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum MessageKind {
     /// An `EVENT` with nothing said below its type; what a post, a chat line or a five-field implementation sends.
     #[default]
@@ -124,7 +124,7 @@ impl Message {
 /// Whom a broadcast reaches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum BroadcastScope {
     /// Every node of the network, by gossip.
     All,
@@ -144,7 +144,7 @@ pub enum BroadcastScope {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, type = "string"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(type = "string"))]
 pub struct GroupName(String);
 
 impl GroupName {
@@ -195,7 +195,7 @@ impl fmt::Display for GroupName {
 ///
 /// Its text form is `<peer id>/<nonce>`, which is also how JSON and JavaScript see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export, type = "string"))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(type = "string"))]
 pub struct MessageId {
     /// The author.
     #[cfg_attr(feature = "typescript", ts(type = "string"))]
@@ -236,7 +236,7 @@ impl<'de> Deserialize<'de> for MessageId {
 /// Who vouches for the sender of a received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum Authenticity {
     /// The sender's own signature, checked.
     Signed,
@@ -248,7 +248,7 @@ pub enum Authenticity {
 /// A message that has arrived: checked, not seen before, not expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ReceivedMessage {
     /// Its identity.
     pub id: MessageId,
@@ -274,7 +274,7 @@ pub struct ReceivedMessage {
 /// How a received message was addressed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum Delivery {
     /// To this node alone.
     Direct,

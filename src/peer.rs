@@ -10,7 +10,7 @@ use crate::{error::ParseError, message::GroupName};
 /// The state of the connection to one peer (CPC §2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum ConnectionState {
     /// No connection, and none under way. A retry may be planned: [`PeerInfo::retry_in`] tells.
     #[default]
@@ -27,7 +27,7 @@ pub enum ConnectionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum ConnectionKind {
     /// QUIC (RFC 9000).
     Quic,
@@ -117,7 +117,7 @@ impl FromStr for ConnectTarget {
 /// What is known of one peer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct PeerInfo {
     /// The peer.
     #[cfg_attr(feature = "typescript", ts(type = "string"))]
@@ -156,7 +156,7 @@ pub struct PeerInfo {
 /// How the node is doing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct NetworkStatus {
     /// This node.
     #[cfg_attr(feature = "typescript", ts(type = "string"))]
@@ -184,7 +184,7 @@ pub struct NetworkStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum Phase {
     /// Running, with no peer connected.
     Alone,
@@ -199,7 +199,7 @@ pub enum Phase {
 /// Counters since the start, in one consistent snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct NetworkStats {
     /// Messages accepted for sending, by priority.
     pub messages_accepted: PerPriority,
@@ -247,7 +247,7 @@ pub struct NetworkStats {
 /// A count for each priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct PerPriority {
     /// [`Priority::High`](crate::Priority::High).
     #[cfg_attr(feature = "typescript", ts(type = "number"))]

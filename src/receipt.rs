@@ -18,7 +18,7 @@ use crate::{error::DeliveryError, message::MessageId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 #[non_exhaustive]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(export))]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum ReceiptState {
     /// Accepted; it waits for a way to the recipient, or for its turn.
     Queued,

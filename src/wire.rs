@@ -14,6 +14,7 @@ mod behaviour;
 mod frame;
 mod framing;
 #[allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
+#[rustfmt::skip]
 pub(crate) mod generated;
 mod handler;
 mod lane;

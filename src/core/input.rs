@@ -203,6 +203,11 @@ pub(crate) enum Input {
     Unsupported {
         peer: PeerId,
     },
+    /// Somebody took the broadcast.
+    Published {
+        nonce: u64,
+        priority: Priority,
+    },
     /// Nobody took the broadcast.
     PublishFailed {
         topic: Topic,

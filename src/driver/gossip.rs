@@ -182,10 +182,12 @@ impl Driver {
     }
 
     pub(super) fn publish(&mut self, topic: Topic, message: OutgoingMessage) {
-        let published = self.gossip.publish(self.swarm.behaviour_mut(), &topic, message.frame.clone());
-        if let Err(error) = published {
-            tracing::debug!(%error, nonce = message.nonce, "a broadcast has to wait");
-            self.handle(Input::PublishFailed { topic, message });
+        match self.gossip.publish(self.swarm.behaviour_mut(), &topic, message.frame.clone()) {
+            Ok(()) => self.handle(Input::Published { nonce: message.nonce, priority: message.priority }),
+            Err(error) => {
+                tracing::debug!(%error, nonce = message.nonce, "a broadcast has to wait");
+                self.handle(Input::PublishFailed { topic, message });
+            }
         }
     }
 }

@@ -64,6 +64,7 @@ impl<'w> Builds<'w> {
             let package = workspace.path("js/wasm");
             tell("the wasm package, js/wasm");
             Run::new(wasm_bindgen, workspace.root())
+                .args(["--remove-name-section", "--remove-producers-section"])
                 .args(["--target", "web", "--out-name", "cpc_net", "--out-dir"])
                 .arg(&package)
                 .arg(&module)

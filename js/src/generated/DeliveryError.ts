@@ -36,7 +36,7 @@ reason: string, } | { "code": "expired",
 /**
  * The time to live it was given, milliseconds.
  */
-ttl: number, } | { "code": "shutDown", 
+ttl: number, } | { "code": "shut_down", 
 /**
  * The message.
  */

@@ -8,7 +8,7 @@ import type { TransportConfig } from "./TransportConfig.js";
 
 /**
  * The whole configuration. In TOML each struct below is a table, in the environment a prefix
- * (`CPC_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).
+ * (`CPC_NET_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).
  *
  * Durations are written as `"30s"`, `"500ms"`, `"1h"`, or as a number of milliseconds.
  */

@@ -3,6 +3,7 @@ import type { ConnectionKind } from "./ConnectionKind.js";
 import type { ConnectionState } from "./ConnectionState.js";
 import type { DiscoverTarget } from "./DiscoverTarget.js";
 import type { DiscoverySource } from "./DiscoverySource.js";
+import type { MessageId } from "./MessageId.js";
 import type { RejectReason } from "./RejectReason.js";
 import type { StateCause } from "./StateCause.js";
 
@@ -92,7 +93,11 @@ reason: RejectReason,
 /**
  * More for people.
  */
-detail: string, } | { "type": "messagesMissed", 
+detail: string, } | { "type": "broadcastTaken", 
+/**
+ * The message.
+ */
+id: MessageId, } | { "type": "messagesMissed", 
 /**
  * How many.
  */

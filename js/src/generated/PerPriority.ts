@@ -5,14 +5,14 @@
  */
 export type PerPriority = { 
 /**
- * [`Priority::High`].
+ * [`Priority::High`](crate::Priority::High).
  */
 high: number, 
 /**
- * [`Priority::Medium`].
+ * [`Priority::Medium`](crate::Priority::Medium).
  */
 medium: number, 
 /**
- * [`Priority::Low`].
+ * [`Priority::Low`](crate::Priority::Low).
  */
 low: number, };

@@ -2,7 +2,7 @@
 import type { DeliveryError } from "./DeliveryError.js";
 
 /**
- * Where a sent message stands.
+ * How far a direct message has come.
  */
 export type ReceiptState = { "state": "queued" } | { "state": "sent" } | { "state": "delivered" } | { "state": "failed", 
 /**

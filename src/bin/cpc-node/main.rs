@@ -14,11 +14,13 @@ mod metrics;
 mod options;
 mod output;
 mod peers;
+mod post;
 mod printing;
 mod run;
 mod send;
 mod session;
 mod signals;
+mod words;
 
 use std::{
     io::{self, IsTerminal},
@@ -70,6 +72,8 @@ enum Command {
     Send(send::SendArgs),
     /// Print the messages that arrive
     Listen(listen::ListenArgs),
+    /// Broadcast one message to everybody or to a group, and wait until somebody has taken it
+    Post(post::PostArgs),
     /// Ask a running node whom it knows
     Peers(peers::PeersArgs),
 }
@@ -80,7 +84,7 @@ impl Command {
     fn default_log(&self) -> &'static str {
         match self {
             Command::Run(_) | Command::Listen(_) => "warn,cpc_net=info",
-            Command::Keygen(_) | Command::Send(_) | Command::Peers(_) => "warn",
+            Command::Keygen(_) | Command::Send(_) | Command::Post(_) | Command::Peers(_) => "warn",
         }
     }
 }
@@ -116,6 +120,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Run(args) => run::run(args).await,
             Command::Keygen(args) => keygen::keygen(args).await,
             Command::Send(args) => send::send(args).await,
+            Command::Post(args) => post::post(args).await,
             Command::Listen(args) => listen::listen(args).await,
             Command::Peers(args) => peers::peers(args),
         }

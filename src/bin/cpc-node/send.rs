@@ -1,14 +1,13 @@
 //! `cpc-node send`: one message to one peer, and how it went.
 
 use std::{
-    io::{self, Read},
     pin::{Pin, pin},
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use cpc_net::{
-    ConnectionState, DiscoverTarget, Events, Message, MessageId, MessageKind, Multiaddr, NetworkConfig, NetworkEvent,
+    ConnectionState, DiscoverTarget, Events, Message, MessageId, Multiaddr, NetworkConfig, NetworkEvent,
     NetworkHandler, PeerId, Priority, error::ConnectError,
 };
 use futures::StreamExt;
@@ -19,6 +18,7 @@ use crate::{
     options::{self, NodeOptions},
     output::{self, Progress},
     signals,
+    words::Words,
 };
 
 /// After how long a peer that was not found is looked for again, if nothing happens that makes it worth while sooner.
@@ -48,64 +48,11 @@ pub(crate) struct SendArgs {
     /// The recipient: a multiaddr ending in /p2p/<peer id>, or the bare peer id of one who can be found
     #[arg(long, value_name = "ADDR|PEER", value_parser = target)]
     to: Target,
-    /// How urgent it is
-    #[arg(long, value_enum, default_value_t = PriorityName::Medium, value_name = "PRIORITY")]
-    priority: PriorityName,
-    /// What it is for
-    #[arg(long, value_enum, default_value_t = KindName::Event, value_name = "KIND")]
-    kind: KindName,
+    #[command(flatten)]
+    words: Words,
     /// How long to try
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = options::timeout)]
     timeout: Duration,
-    /// The message; "-" reads it from standard input
-    #[arg(value_name = "TEXT|-")]
-    text: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PriorityName {
-    High,
-    Medium,
-    Low,
-}
-
-impl From<PriorityName> for Priority {
-    fn from(name: PriorityName) -> Self {
-        match name {
-            PriorityName::High => Priority::High,
-            PriorityName::Medium => Priority::Medium,
-            PriorityName::Low => Priority::Low,
-        }
-    }
-}
-
-/// The kinds that apps may send, by the names that JSON has for them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "camelCase")]
-enum KindName {
-    Event,
-    Data,
-    DataSync,
-    Consensus,
-    Discovery,
-    Hello,
-    Control,
-    Heartbeat,
-}
-
-impl From<KindName> for MessageKind {
-    fn from(name: KindName) -> Self {
-        match name {
-            KindName::Event => MessageKind::Event,
-            KindName::Data => MessageKind::Data,
-            KindName::DataSync => MessageKind::DataSync,
-            KindName::Consensus => MessageKind::Consensus,
-            KindName::Discovery => MessageKind::Discovery,
-            KindName::Hello => MessageKind::Hello,
-            KindName::Control => MessageKind::Control,
-            KindName::Heartbeat => MessageKind::Heartbeat,
-        }
-    }
 }
 
 /// Whom the message is for.
@@ -166,31 +113,13 @@ impl SendArgs {
         config.validate()?;
         Ok(config)
     }
-
-    fn message(&self, max_payload: usize) -> Result<Message, Failure> {
-        let payload = match self.text.as_str() {
-            "-" => read_input(max_payload)?,
-            text => text.as_bytes().to_vec(),
-        };
-        Ok(Message::new(self.kind.into(), payload))
-    }
-}
-
-/// Standard input to its end, or to one byte more than is allowed: enough for the error about too much.
-fn read_input(max_payload: usize) -> Result<Vec<u8>, Failure> {
-    let most = u64::try_from(max_payload).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    match io::stdin().lock().take(most).read_to_end(&mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Failure::Failed(format!("the message can't be read from standard input: {error}"))),
-    }
 }
 
 /// Sends the message and waits for its receipt.
 pub(crate) async fn send(args: SendArgs) -> Result<(), Failure> {
     let config = args.config()?;
     // Before signals are taken over: until then Ctrl-C ends a read that nobody feeds.
-    let message = args.message(config.limits.max_payload)?;
+    let message = args.words.message(config.limits.max_payload)?;
     let mut signals = signals::watch()?;
     let progress = Progress::start("starting a node");
     let outcome = tokio::select! {
@@ -208,7 +137,7 @@ async fn send_with(
     progress: &Progress,
 ) -> Result<MessageId, Failure> {
     let net = NetworkHandler::new(config).await?;
-    let delivered = deliver(&net, &args.to, message, args.priority.into(), progress);
+    let delivered = deliver(&net, &args.to, message, args.words.priority(), progress);
     let outcome = tokio::time::timeout(args.timeout, delivered).await.unwrap_or_else(|_| {
         let waited = humantime::format_duration(args.timeout);
         Err(Failure::Failed(format!("not delivered to {} within {waited}: {}", args.to.peer(), progress.describe())))
@@ -333,20 +262,6 @@ mod tests {
         assert!(!network.discovery.mdns && network.discovery.dht);
         assert_eq!(network.bootstrap.len(), 1);
         assert_eq!(network.data_dir.as_deref(), Some("here"));
-    }
-
-    #[test]
-    fn kind_and_priority_go_by_their_json_names() {
-        let id = PeerId::random().to_string();
-        let args = args(&["--to", &id, "--kind", "dataSync", "--priority", "high", "hello"]).expect("valid");
-        let message = args.message(100).expect("not from standard input");
-        assert_eq!((message.kind(), message.payload().as_ref()), (MessageKind::DataSync, &b"hello"[..]));
-        assert_eq!(Priority::from(args.priority), Priority::High);
-        for kind in KindName::value_variants() {
-            let json = serde_json::to_value(MessageKind::from(*kind)).expect("serialisable");
-            let name = kind.to_possible_value().expect("not hidden");
-            assert_eq!(json, name.get_name());
-        }
     }
 
     #[test]
