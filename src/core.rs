@@ -30,6 +30,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     config::NetworkConfig,
+    error::ConnectError,
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Incoming, Rejection},
     message::{GroupName, MessageId, ReceivedMessage},
@@ -294,6 +295,12 @@ impl Core {
 /// What follows from the facts.
 impl Core {
     fn connect(&mut self, now: Now, request: ConnectRequest) {
+        if let Some(address) = request.address().filter(|address| !(self.settings.can_dial)(address)) {
+            let reason = "no transport for this address here".to_owned();
+            let result = Err(ConnectError::Failed { target: address.to_string(), reason });
+            self.out.push_back(Output::Answer { request: request.id, result });
+            return;
+        }
         if let Some(peer) = request.peer() {
             let addresses = request.address().cloned().into_iter().collect::<Vec<_>>();
             self.discovery.named_by_app(now, peer, addresses);

@@ -37,7 +37,7 @@ use crate::{
     message::ReceivedMessage,
     peer::Phase,
     platform::{self, Clock},
-    receipt::ReceiptWriter,
+    receipt::{ReceiptState, ReceiptWriter},
     transport,
 };
 
@@ -100,6 +100,7 @@ enum News {
     Event(NetworkEvent),
     Message(ReceivedMessage),
     Answer(RequestId, Result<PeerId, ConnectError>),
+    Receipt(u64, ReceiptState),
 }
 
 /// How far shutdown has come.
@@ -189,6 +190,7 @@ impl Driver {
         let mut opening = HashMap::<ListenerId, Multiaddr>::new();
         for address in addresses {
             let refused = |reason: String| StartError::Listen { address: address.clone(), reason };
+            transport::check_free(&address).map_err(|error| refused(error.to_string()))?;
             let id = self.swarm.listen_on(address.clone()).map_err(|error| refused(describe_listen_error(error)))?;
             opening.insert(id, address);
         }

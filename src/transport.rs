@@ -15,7 +15,7 @@ use browser as here;
 use native as here;
 
 pub(crate) use here::{
-    KEPT_BY_THE_TRANSPORT, LocalDiscovery, build, can_dial, default_listen, default_reservations, dht_mode,
+    KEPT_BY_THE_TRANSPORT, LocalDiscovery, build, can_dial, check_free, default_listen, default_reservations, dht_mode,
     local_discovery, locally_found,
 };
 

@@ -18,10 +18,7 @@ use support::{address, addresses, config, connected, event, network, next, soon,
 #[tokio::test]
 async fn a_message_arrives_over_every_transport_and_its_receipt_says_so() {
     let network = network();
-    let everywhere = config(&network)
-        .listen("/ip4/127.0.0.1/tcp/0/ws")
-        .listen("/ip4/127.0.0.1/udp/0/quic-v1")
-        .listen("/ip4/127.0.0.1/udp/0/webrtc-direct");
+    let everywhere = config(&network).listen("/ip4/127.0.0.1/tcp/0/ws").listen("/ip4/127.0.0.1/udp/0/quic-v1");
     let node = start(everywhere).await;
     let mut messages = node.messages();
     let mut seen = Vec::new();
@@ -51,10 +48,7 @@ async fn a_message_arrives_over_every_transport_and_its_receipt_says_so() {
         seen.push(kind);
     }
     seen.sort();
-    assert_eq!(
-        seen,
-        [ConnectionKind::Quic, ConnectionKind::Tcp, ConnectionKind::WebrtcDirect, ConnectionKind::Websocket]
-    );
+    assert_eq!(seen, [ConnectionKind::Quic, ConnectionKind::Tcp, ConnectionKind::Websocket]);
     node.shutdown().await;
 }
 
@@ -76,7 +70,9 @@ async fn noise_and_tls_nodes_meet_where_they_have_one_in_common() {
 async fn messages_of_one_priority_keep_their_order_and_each_comes_once() {
     const COUNT: u32 = 2000;
     let network = network();
-    let (one, two) = (start(config(&network)).await, start(config(&network)).await);
+    let one = start(config(&network)).await;
+    // Room for all: the reader shares its thread with the sender, the networks have threads of their own.
+    let two = start(config(&network).limits(|limits| limits.message_buffer = COUNT as usize)).await;
     one.connect(address(&two)).await.expect("connects");
     let mut messages = two.messages();
     let reader = tokio::spawn(async move {
@@ -302,6 +298,7 @@ async fn a_bootstrap_address_without_an_id_is_enough_and_is_kept() {
     let bare = node.listen_addrs().remove(0);
     let net = start(config(&network).no_listen().bootstrap(bare.to_string())).await;
     connected(&net, node.local_peer_id()).await;
+    connected(&node, net.local_peer_id()).await;
     // The node lets it go; a bootstrap node is connected again all the same.
     let mut events = net.events();
     node.disconnect(net.local_peer_id()).await.expect("closed");

@@ -201,7 +201,9 @@ impl Discovery {
         out: &mut impl Extend<Output>,
     ) {
         connections.set_speaks_cpc(peer, facts.speaks_cpc);
-        self.book.identified(now, peer, &facts);
+        let addresses = facts.addresses.iter().take(SignedRecord::MAX_ADDRESSES).cloned().collect();
+        self.found(now, peer, addresses, DiscoverySource::Identify, out);
+        self.book.identified(&peer, &facts);
         // A node of another network that only the search for peers brought here.
         if facts.same_network == Some(false) {
             self.book.set_foreign(&peer);

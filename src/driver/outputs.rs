@@ -84,15 +84,7 @@ impl Driver {
             },
             Output::Event(event) => self.news.push_back(News::Event(event)),
             Output::Deliver(message) => self.news.push_back(News::Message(message)),
-            Output::Receipt { nonce, state } => {
-                if state.is_final() {
-                    if let Some(receipt) = self.receipts.remove(&nonce) {
-                        receipt.set(state);
-                    }
-                } else if let Some(receipt) = self.receipts.get(&nonce) {
-                    receipt.set(state);
-                }
-            }
+            Output::Receipt { nonce, state } => self.news.push_back(News::Receipt(nonce, state)),
             Output::Answer { request, result } => self.news.push_back(News::Answer(request, result)),
             Output::Drained => {
                 let until = self.clock.elapsed() + CLOSING;
@@ -114,6 +106,16 @@ impl Driver {
             News::Message(message) => {
                 if !self.published.messages.send(message) {
                     self.handle(Input::Missed { count: 1 });
+                }
+            }
+            News::Receipt(nonce, state) if state.is_final() => {
+                if let Some(receipt) = self.receipts.remove(&nonce) {
+                    receipt.set(state);
+                }
+            }
+            News::Receipt(nonce, state) => {
+                if let Some(receipt) = self.receipts.get(&nonce) {
+                    receipt.set(state);
                 }
             }
             News::Answer(request, result) => {

@@ -72,6 +72,14 @@ pub(crate) fn can_dial(address: &Multiaddr) -> bool {
     !webrtc_between_browsers && address.iter().any(dialable)
 }
 
+/// A page has no ports.
+///
+/// # Errors
+/// Never.
+pub(crate) fn check_free(_address: &Multiaddr) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// A page can't listen but through relays.
 pub(crate) fn default_listen() -> Vec<Multiaddr> {
     Vec::new()

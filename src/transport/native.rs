@@ -1,6 +1,9 @@
 //! TCP, QUIC, WebSocket and WebRTC-direct, with DNS, and circuits through relays.
 
-use std::io;
+use std::{
+    io,
+    net::{IpAddr, TcpListener, UdpSocket},
+};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
@@ -76,7 +79,32 @@ pub(crate) fn build(
 
 /// Whether this target has a transport for an address.
 pub(crate) fn can_dial(address: &Multiaddr) -> bool {
-    !address.iter().any(|part| matches!(part, Protocol::WebRTC | Protocol::WebTransport))
+    let carried = |part| matches!(part, Protocol::Tcp(_) | Protocol::Udp(_));
+    // The published WebRTC-direct transport dials only while it listens too; it is for browsers to come in by.
+    let foreign = |part| matches!(part, Protocol::WebRTC | Protocol::WebTransport | Protocol::WebRTCDirect);
+    let mut last_hop = address.iter();
+    let relayed = last_hop.any(|part| part == Protocol::P2pCircuit);
+    let own_part = if relayed { last_hop.collect() } else { address.clone() };
+    address.iter().any(carried) && !own_part.iter().any(foreign)
+}
+
+/// Whether an address can be listened on alone. TCP listeners share a port on purpose, for hole punching, so a second
+/// node at the same port would start without a complaint and get half of the connections.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn check_free(address: &Multiaddr) -> std::io::Result<()> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+        Some(Protocol::Udp(port)) if port != 0 => UdpSocket::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Where to listen when the configuration doesn't say: every interface, at free ports.

@@ -100,6 +100,24 @@ impl LaneHandler {
         }
     }
 
+    /// Lets the lanes work, and takes what they report.
+    fn next_report(&mut self, context: &mut Context<'_>) -> Option<HandlerEvent> {
+        while let Poll::Ready(Some(ended)) = self.tasks.poll_next_unpin(context) {
+            match ended {
+                Ended::Inbound => self.inbound -= 1,
+                // What is left in the queue opens the lane anew.
+                Ended::Outbound(priority) => self.lanes[priority.lane()].state = LaneState::Closed,
+            }
+        }
+        if let Some(report) = self.reports.pop_front() {
+            return Some(report);
+        }
+        match self.events.as_mut().poll_next(context) {
+            Poll::Ready(event) => event.map(HandlerEvent::Lane),
+            Poll::Pending => None,
+        }
+    }
+
     /// Reports everything that waits in a lane as lost.
     fn lose(&mut self, priority: Priority, reason: &str) {
         let lane = &mut self.lanes[priority.lane()];
@@ -169,18 +187,8 @@ impl ConnectionHandler for LaneHandler {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Priority, HandlerEvent>> {
-        while let Poll::Ready(Some(ended)) = self.tasks.poll_next_unpin(context) {
-            match ended {
-                Ended::Inbound => self.inbound -= 1,
-                // What is left in the queue opens the lane anew.
-                Ended::Outbound(priority) => self.lanes[priority.lane()].state = LaneState::Closed,
-            }
-        }
-        if let Some(report) = self.reports.pop_front() {
+        if let Some(report) = self.next_report(context) {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
-        }
-        if let Poll::Ready(Some(event)) = self.events.as_mut().poll_next(context) {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(HandlerEvent::Lane(event)));
         }
         for lane in &mut self.lanes {
             if matches!(lane.state, LaneState::Closed) && !lane.queue.is_empty() {
@@ -190,5 +198,10 @@ impl ConnectionHandler for LaneHandler {
             }
         }
         Poll::Pending
+    }
+
+    /// The connection is ending. What has been received and not read yet, a goodbye above all, still counts.
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<HandlerEvent>> {
+        Poll::Ready(self.next_report(context))
     }
 }

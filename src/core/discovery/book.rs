@@ -102,10 +102,8 @@ impl Book {
         }
     }
 
-    pub(super) fn identified(&mut self, now: Now, peer: PeerId, facts: &PeerFacts) {
-        let addresses = facts.addresses.iter().take(MAX_ADDRESSES).cloned().collect();
-        self.add(now, peer, addresses, DiscoverySource::Identify);
-        if let Some(entry) = self.entries.get_mut(&peer) {
+    pub(super) fn identified(&mut self, peer: &PeerId, facts: &PeerFacts) {
+        if let Some(entry) = self.entries.get_mut(peer) {
             // It is a stranger's text that ends up before people.
             entry.agent = Some(facts.agent.chars().filter(|character| !character.is_control()).take(64).collect());
             entry.relay = facts.relay;
