@@ -158,7 +158,14 @@ impl Core {
                 let address = link.address.clone();
                 let outbound = link.outbound;
                 self.connections.link_opened(now, peer, link, dial, &mut self.out);
-                self.discovery.connected(now, peer, outbound.then_some(address), dial, &mut self.connections);
+                self.discovery.connected(
+                    now,
+                    peer,
+                    outbound.then_some(address),
+                    dial,
+                    &mut self.connections,
+                    &mut self.out,
+                );
                 self.changed.insert(peer);
                 self.deliver_mail(now, peer);
             }

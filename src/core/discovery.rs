@@ -136,8 +136,12 @@ impl Discovery {
         dialled: Option<Multiaddr>,
         dial: Option<DialId>,
         connections: &mut Connections,
+        out: &mut impl Extend<Output>,
     ) {
         if let Some(address) = dialled {
+            // What was dialled without the core's wish, the DHT dialled on its walk.
+            let source = if dial.is_some() { DiscoverySource::Manual } else { DiscoverySource::Dht };
+            self.found(now, peer, vec![address.clone()], source, out);
             self.book.confirmed(now, peer, address);
         } else {
             self.book.add(now, peer, Vec::new(), DiscoverySource::Identify);
