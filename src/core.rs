@@ -263,7 +263,7 @@ impl Core {
             self.discovery.next_deadline(),
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
-            self.draining_until,
+            self.draining_until.filter(|_| !self.drained),
         ]
         .into_iter()
         .flatten()

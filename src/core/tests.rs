@@ -1,1 +1,400 @@
-//! x
+//! The core alone: facts in, wishes out, on a clock that the tests turn.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::*;
+use crate::{
+    event::{DiscoverTarget, DiscoverySource, StateCause},
+    frame::{NonceRange, SignedRecord},
+    message::Priority,
+    peer::{ConnectTarget, ConnectionKind},
+    receipt::ReceiptState,
+};
+
+/// A core, its clock, and what it has wished for so far.
+struct Bench {
+    core: Core,
+    now: Now,
+    links: u64,
+}
+
+impl Bench {
+    fn new(configure: impl FnOnce(&mut NetworkConfig)) -> Self {
+        Self::seeded(1, configure)
+    }
+
+    fn seeded(seed: u64, configure: impl FnOnce(&mut NetworkConfig)) -> Self {
+        let mut config = NetworkConfig::default();
+        configure(&mut config);
+        // The largest id is the polite one; the smallest dials at once.
+        let local = PeerId::from_bytes(&[&[0, 36, 8, 1, 18, 32][..], &[0; 32]].concat()).expect("a peer id");
+        let settings = Settings { local, config, reservations: 1, can_dial: |_| true, seed };
+        let now = Now { since_start: Duration::ZERO, unix_millis: 1_000_000 };
+        Self { core: Core::new(settings, now), now, links: 0 }
+    }
+
+    fn handle(&mut self, input: Input) -> Vec<Output> {
+        self.core.handle(self.now, input);
+        std::iter::from_fn(|| self.core.poll()).collect()
+    }
+
+    /// Turns the clock to the next deadline and ticks.
+    fn next_tick(&mut self) -> Vec<Output> {
+        let deadline = self.core.next_deadline().expect("there is always upkeep");
+        assert!(deadline >= self.now.since_start || deadline == Duration::ZERO, "deadlines don't lie in the past");
+        self.now.since_start = self.now.since_start.max(deadline);
+        self.handle(Input::Tick)
+    }
+
+    /// Ticks until a time has come.
+    fn pass(&mut self, time: Duration) -> Vec<Output> {
+        let until = self.now.since_start + time;
+        let mut outputs = Vec::new();
+        while self.core.next_deadline().is_some_and(|deadline| deadline <= until) {
+            outputs.extend(self.next_tick());
+        }
+        self.now.since_start = until;
+        outputs
+    }
+
+    fn open(&mut self, peer: PeerId, outbound: bool, dial: Option<DialId>) -> (LinkId, Vec<Output>) {
+        self.links += 1;
+        let id = LinkId(self.links);
+        let link = Link {
+            id,
+            kind: ConnectionKind::Tcp,
+            address: address(&format!("/ip4/192.0.2.9/tcp/9/p2p/{peer}")),
+            outbound,
+        };
+        (id, self.handle(Input::LinkOpened { peer, link, dial }))
+    }
+
+    fn send(&mut self, peer: PeerId, nonce: u64, priority: Priority) -> Vec<Output> {
+        let message = self.message(nonce, priority, None);
+        self.handle(Input::Send { peer, message })
+    }
+
+    fn message(&self, nonce: u64, priority: Priority, ttl: Option<Duration>) -> OutgoingMessage {
+        OutgoingMessage {
+            nonce,
+            priority,
+            ttl,
+            accepted_at: self.now.since_start,
+            frame: nonce.to_be_bytes().to_vec().into(),
+        }
+    }
+}
+
+fn address(text: &str) -> Multiaddr {
+    text.parse().expect("an address")
+}
+
+fn transmitted(outputs: &[Output]) -> Vec<u64> {
+    let frames = outputs.iter().filter_map(|output| match output {
+        Output::Transmit { frame, .. } => Some(u64::from_be_bytes(frame[..].try_into().expect("a nonce"))),
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn dials(outputs: &[Output]) -> Vec<DialId> {
+    let dials = outputs.iter().filter_map(|output| match output {
+        Output::Dial { dial, .. } => Some(*dial),
+        _ => None,
+    });
+    dials.collect()
+}
+
+fn causes(outputs: &[Output]) -> Vec<StateCause> {
+    let causes = outputs.iter().filter_map(|output| match output {
+        Output::Event(NetworkEvent::StateChanged { cause, .. }) => Some(cause.clone()),
+        _ => None,
+    });
+    causes.collect()
+}
+
+#[test]
+fn a_lost_peer_is_retried_with_growing_pauses_and_then_given_up() {
+    let mut bench = Bench::new(|config| config.connections.retry_attempts = 4);
+    let peer = PeerId::random();
+    let target = ConnectTarget::Address(address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}")));
+    let outputs = bench.handle(Input::Connect(ConnectRequest { id: RequestId(1), target }));
+    assert_eq!(causes(&outputs), [StateCause::Requested]);
+    let mut dial = dials(&outputs)[0];
+    let mut bounds = Vec::new();
+    for attempt in 2..=5 {
+        let outputs = bench.handle(Input::DialFailed { dial, reason: "refused".into() });
+        assert_eq!(causes(&outputs), [StateCause::DialFailed { reason: "refused".into() }]);
+        let failed_at = bench.now.since_start;
+        dial = loop {
+            let outputs = bench.next_tick();
+            if let [dial] = dials(&outputs)[..] {
+                assert_eq!(causes(&outputs), [StateCause::Retry { attempt }]);
+                break dial;
+            }
+        };
+        bounds.push(bench.now.since_start - failed_at);
+    }
+    for (failures, pause) in (1_u32..).zip(&bounds) {
+        let bound = Duration::from_millis(500) * 2_u32.pow(failures);
+        // Upkeep ticks every half second, so a retry is at most that much later than planned.
+        assert!(*pause <= bound, "after {failures} failures at most {bound:?}, not {pause:?}");
+    }
+    bench.handle(Input::DialFailed { dial, reason: "refused".into() });
+    let outputs = bench.pass(Duration::from_secs(10));
+    assert!(dials(&outputs).is_empty() || causes(&outputs)[0] == StateCause::Maintenance, "{outputs:?}");
+}
+
+#[test]
+fn a_bootstrap_node_is_never_given_up() {
+    let peer = PeerId::random();
+    let known = address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{peer}"));
+    let mut bench = Bench::new(|config| {
+        config.bootstrap = vec![known.clone()];
+        config.connections.retry_attempts = 1;
+        config.connections.retry_max = Duration::from_secs(1);
+    });
+    let mut outputs = bench.handle(Input::Tick);
+    for _ in 0..20 {
+        let dial = loop {
+            if let Some(dial) = dials(&outputs).first() {
+                break *dial;
+            }
+            outputs = bench.next_tick();
+        };
+        outputs = bench.handle(Input::DialFailed { dial, reason: "down".into() });
+        let failed = outputs.iter().any(|output| {
+            matches!(output, Output::Event(NetworkEvent::BootstrapFailed { address, .. }) if *address == known)
+        });
+        assert!(failed, "{outputs:?}");
+        outputs.clear();
+    }
+}
+
+#[test]
+fn urgent_messages_leave_first_and_no_lane_is_overfilled() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    for nonce in 0..300 {
+        assert!(transmitted(&bench.send(peer, nonce, Priority::Low)).is_empty());
+    }
+    bench.send(peer, 1000, Priority::Medium);
+    bench.send(peer, 2000, Priority::High);
+    let (_, outputs) = bench.open(peer, false, None);
+    let sent = transmitted(&outputs);
+    assert_eq!(sent[..4], [2000, 1000, 0, 1]);
+    assert_eq!(sent.len(), 2 + 256, "the rest waits for room in the lane");
+    let written = Input::Written { peer, priority: Priority::Low, count: 10, bytes: 0 };
+    assert_eq!(transmitted(&bench.handle(written)), (256..266).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_under_way_when_a_connection_broke_is_sent_again_in_order() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    let (link, _) = bench.open(peer, false, None);
+    for nonce in 1..=5 {
+        assert_eq!(transmitted(&bench.send(peer, nonce, Priority::Medium)), [nonce]);
+    }
+    let acknowledged = Incoming { content: Content::Nothing, acknowledged: vec![NonceRange { first: 1, last: 2 }] };
+    let outputs = bench.handle(Input::Frames { peer, batch: vec![Ok(acknowledged)], bytes: 9 });
+    let delivered = |nonce| Output::Receipt { nonce, state: ReceiptState::Delivered };
+    assert!(outputs.contains(&delivered(1)) && outputs.contains(&delivered(2)) && !outputs.contains(&delivered(3)));
+
+    bench.handle(Input::Lost { peer, priority: Priority::Medium, count: 5 });
+    bench.handle(Input::LinkClosed { peer, link, reason: "cut".into() });
+    bench.send(peer, 6, Priority::Medium);
+    let (_, outputs) = bench.open(peer, true, None);
+    assert_eq!(transmitted(&outputs), [3, 4, 5, 6]);
+}
+
+#[test]
+fn an_acknowledgement_that_does_not_come_means_sending_again_and_in_the_end_failure() {
+    let mut bench = Bench::new(|config| {
+        config.delivery.timeout = Duration::from_secs(12);
+        config.delivery.acknowledge_timeout = Duration::from_secs(5);
+    });
+    let peer = PeerId::random();
+    bench.open(peer, false, None);
+    bench.send(peer, 1, Priority::High);
+    bench.handle(Input::Written { peer, priority: Priority::High, count: 1, bytes: 9 });
+    let outputs = bench.pass(Duration::from_secs(13));
+    assert_eq!(transmitted(&outputs), [1, 1], "sent again after 5 and 10 seconds");
+    let waited = Duration::from_secs(12);
+    let error = crate::error::DeliveryError::Unacknowledged { peer, waited };
+    assert!(outputs.contains(&Output::Receipt { nonce: 1, state: ReceiptState::Failed { error } }), "{outputs:?}");
+}
+
+#[test]
+fn hostile_acknowledgements_end_nothing_that_is_not_theirs() {
+    let mut bench = Bench::new(|_| {});
+    let (peer, hostile) = (PeerId::random(), PeerId::random());
+    bench.open(peer, false, None);
+    bench.open(hostile, false, None);
+    bench.send(peer, 7, Priority::High);
+    let all = NonceRange { first: 0, last: u64::MAX };
+    let backwards = NonceRange { first: u64::MAX, last: 0 };
+    let claim = Incoming { content: Content::Nothing, acknowledged: vec![all, backwards] };
+    let outputs = bench.handle(Input::Frames { peer: hostile, batch: vec![Ok(claim)], bytes: 9 });
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Receipt { .. })), "{outputs:?}");
+}
+
+#[test]
+fn a_core_replays_exactly_from_its_seed() {
+    let peers = (0..20).map(|_| PeerId::random()).collect::<Vec<_>>();
+    let run = |seed| {
+        let mut bench = Bench::seeded(seed, |_| {});
+        let mut all = Vec::new();
+        for (port, peer) in (1..).zip(&peers) {
+            let addresses = vec![address(&format!("/ip4/192.0.2.1/tcp/{port}"))];
+            let input = Input::Discovered { peer: *peer, addresses, source: DiscoverySource::Mdns };
+            all.extend(bench.handle(input));
+        }
+        for _ in 0..50 {
+            let outputs = bench.next_tick();
+            for dial in dials(&outputs) {
+                all.extend(bench.handle(Input::DialFailed { dial, reason: "down".into() }));
+            }
+            all.extend(outputs);
+        }
+        all
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn as_many_peers_as_wanted_are_dialled_and_no_more() {
+    let mut bench = Bench::new(|_| {});
+    for port in 1..=30 {
+        let addresses = vec![address(&format!("/ip4/192.0.2.1/tcp/{port}"))];
+        bench.handle(Input::Discovered { peer: PeerId::random(), addresses, source: DiscoverySource::Dht });
+    }
+    let outputs = bench.pass(Duration::from_secs(3));
+    assert_eq!(dials(&outputs).len(), 8);
+}
+
+#[test]
+fn neighbours_are_told_of_each_other_and_only_news_is_passed_on() {
+    let mut bench = Bench::new(|_| {});
+    let (one, two) = (PeerId::random(), PeerId::random());
+    let facts = PeerFacts {
+        agent: "test\u{7}".into(),
+        addresses: vec![],
+        same_network: Some(true),
+        speaks_cpc: true,
+        relay: false,
+    };
+    for peer in [one, two] {
+        bench.open(peer, false, None);
+        bench.handle(Input::Identified { peer, facts: facts.clone() });
+    }
+    assert_eq!(bench.core.view(bench.now, one).expect("known").info().agent.as_deref(), Some("test"));
+    let record = SignedRecord {
+        peer: one,
+        sequence: 5,
+        addresses: vec![address("/ip4/192.0.2.1/tcp/1")],
+        envelope: "of one".into(),
+    };
+    let told = |bench: &mut Bench, record: &SignedRecord| {
+        let content = Content::PeerList { records: vec![record.clone()], forged: vec![] };
+        let incoming = Incoming { content, acknowledged: vec![] };
+        let mut outputs = bench.handle(Input::Frames { peer: one, batch: vec![Ok(incoming)], bytes: 1 });
+        outputs.extend(bench.pass(Duration::from_millis(200)));
+        outputs
+    };
+    let outputs = told(&mut bench, &record);
+    let list = ControlContent::PeerList(vec!["of one".into()]);
+    let announcement = Output::Control { peer: two, content: list.clone() };
+    assert!(outputs.contains(&announcement), "{outputs:?}");
+    assert!(!outputs.contains(&Output::Control { peer: one, content: list.clone() }), "nobody hears of itself");
+    assert!(!told(&mut bench, &record).contains(&announcement), "the same again is no news");
+    let stale = SignedRecord { sequence: 4, ..record };
+    assert!(!told(&mut bench, &stale).contains(&announcement), "nor is what is older");
+}
+
+#[test]
+fn places_are_reserved_at_relays_and_again_when_they_are_lost() {
+    let mut bench = Bench::new(|_| {});
+    let relay = PeerId::random();
+    bench.open(relay, true, None);
+    let facts =
+        PeerFacts { agent: "relay".into(), addresses: vec![], same_network: Some(true), speaks_cpc: true, relay: true };
+    let reserved =
+        |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Reserve { .. })).count();
+    assert_eq!(reserved(&bench.handle(Input::Identified { peer: relay, facts: facts.clone() })), 1);
+    assert_eq!(reserved(&bench.handle(Input::Identified { peer: relay, facts })), 0, "one place is enough");
+    let closed = Input::ListenClosed { addresses: vec![], reservation: Some(relay), reason: "expired".into() };
+    assert_eq!(reserved(&bench.handle(closed)), 0, "not at once");
+    assert_eq!(reserved(&bench.pass(Duration::from_secs(5))), 1);
+}
+
+#[test]
+fn shutdown_waits_for_reachable_mail_only_and_not_for_ever() {
+    let mut bench = Bench::new(|config| config.delivery.drain_timeout = Duration::from_secs(2));
+    let (here, away) = (PeerId::random(), PeerId::random());
+    bench.open(here, false, None);
+    bench.send(here, 1, Priority::High);
+    bench.send(away, 2, Priority::High);
+    assert!(!bench.handle(Input::Drain).contains(&Output::Drained));
+    let acknowledged = Incoming { content: Content::Nothing, acknowledged: vec![NonceRange { first: 1, last: 1 }] };
+    let outputs = bench.handle(Input::Frames { peer: here, batch: vec![Ok(acknowledged)], bytes: 9 });
+    assert!(
+        outputs.contains(&Output::Drained)
+            && outputs.contains(&Output::Control { peer: here, content: ControlContent::Goodbye })
+    );
+    let failed =
+        outputs.iter().any(|output| matches!(output, Output::Receipt { nonce: 2, state: ReceiptState::Failed { .. } }));
+    assert!(failed, "{outputs:?}");
+
+    let mut bench = Bench::new(|config| config.delivery.drain_timeout = Duration::from_secs(2));
+    bench.open(here, false, None);
+    bench.send(here, 1, Priority::High);
+    bench.handle(Input::Drain);
+    assert!(
+        bench.pass(Duration::from_secs(3)).contains(&Output::Drained),
+        "a peer that never answers is not waited for"
+    );
+}
+
+#[test]
+fn searches_end_with_what_they_found() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    let target = DiscoverTarget::Peer(peer);
+    let outputs = bench.handle(Input::Discover { target: target.clone() });
+    assert!(outputs.contains(&Output::Search(Search::Peer(peer))));
+    let again = bench.handle(Input::Discover { target: target.clone() });
+    assert!(!again.contains(&Output::Search(Search::Peer(peer))), "one walk serves both");
+    let addresses = vec![address("/ip4/192.0.2.1/tcp/1")];
+    bench.handle(Input::Discovered { peer, addresses, source: DiscoverySource::Dht });
+    let outputs = bench.handle(Input::SearchFinished { search: Search::Peer(peer) });
+    let finished = Output::Event(NetworkEvent::DiscoveryFinished { target, found: 1 });
+    assert_eq!(outputs.iter().filter(|output| **output == finished).count(), 2);
+}
+
+#[test]
+fn broadcasts_wait_for_somebody_within_bounds() {
+    let mut bench = Bench::new(|config| config.delivery.timeout = Duration::from_secs(3));
+    let published =
+        |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Publish { .. })).count();
+    let message = bench.message(1, Priority::High, None);
+    assert_eq!(published(&bench.handle(Input::BroadcastGossip { topic: Topic::All, message: message.clone() })), 1);
+    bench.handle(Input::PublishFailed { topic: Topic::All, message: message.clone() });
+    assert_eq!(published(&bench.handle(Input::Subscribed { topic: Topic::All })), 1, "somebody came");
+    bench.handle(Input::PublishFailed { topic: Topic::All, message: message.clone() });
+    for _ in 0..300 {
+        bench.handle(Input::PublishFailed { topic: Topic::All, message: message.clone() });
+    }
+    assert_eq!(bench.core.stats().broadcasts_dropped, 45, "more than 256 are not kept");
+    while bench.now.since_start < Duration::from_secs(5) {
+        for output in bench.next_tick() {
+            if let Output::Publish { topic, message } = output {
+                bench.handle(Input::PublishFailed { topic, message });
+            }
+        }
+    }
+    assert_eq!(bench.core.stats().broadcasts_dropped, 301, "nor any for longer than the time-out");
+}

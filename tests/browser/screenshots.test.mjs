@@ -1,0 +1,73 @@
+/** Pictures of the demo, for the documentation and for whoever works on its looks. */
+
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { CpcNode } from "../support/cpc-node.mjs";
+import { story } from "../support/story.mjs";
+import { Demo, builtPage, newPerson, startBrowser } from "./demo.mjs";
+
+const folder = process.env.CPC_SCREENSHOTS;
+
+if (!folder) {
+  test("pictures of the demo", { skip: "CPC_SCREENSHOTS names no folder to put them into" }, () => {});
+} else {
+  story("pictures of the demo", async (scope, context) => {
+    await mkdir(folder, { recursive: true });
+    const node = await CpcNode.start(scope, { words: ["--www", builtPage()] });
+    const browser = await startBrowser(scope);
+    // Nothing fades in, so that nothing is caught half there.
+    const still = { reducedMotion: "reduce" };
+    const desk = { ...still, viewport: { width: 1280, height: 800 } };
+    const phone = { ...still, viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+    const ada = await Demo.open(scope, await newPerson(browser, { ...desk, colorScheme: "light" }), node.ready.http, "Ada");
+    const bo = await Demo.open(scope, await newPerson(browser, { ...desk, colorScheme: "dark" }), node.ready.http, "Bo");
+    const take = async (demo, name) => {
+      const path = join(folder, `${name}.png`);
+      await demo.page.screenshot({ path });
+      context.diagnostic(path);
+    };
+
+    await ada.part("name-input").fill("Ada");
+    await bo.part("name-input").fill("Bo");
+    await Promise.all([ada, bo].map((demo) => demo.part("name-input").press("Enter")));
+    const [idAda, idBo] = [await ada.peerId(), await bo.peerId()];
+    await ada.connectedTo(idBo);
+    await bo.connectedTo(idAda);
+    await ada.page.getByText("Bo", { exact: true }).first().waitFor();
+    await bo.page.getByText("Ada", { exact: true }).first().waitFor();
+
+    await ada.post("The first post of a network without a server in the middle.");
+    await bo.sees("post", { sender: idAda }, "Ada's post");
+    await bo.post("It took a few milliseconds from your window to mine!");
+    await ada.sees("post", { sender: idBo }, "Bo's post");
+    await take(ada, "timeline-light");
+    await take(bo, "timeline-dark");
+
+    await ada.openConversation(idBo);
+    await bo.openConversation(idAda);
+    await ada.sendDirect("Shall we meet at the harbour at six?");
+    await bo.sees("direct-message", { sender: idAda }, "Ada's message");
+    await bo.sendDirect("Gladly. I'll bring the map.");
+    await ada.sees("direct-message", { sender: idBo }, "Bo's message");
+    await bo.sees("direct-message", { sender: idBo, state: "delivered" }, "the receipt");
+    await take(ada, "conversation-light");
+    await take(bo, "conversation-dark");
+
+    const cy = await Demo.open(scope, await newPerson(browser, { ...phone, colorScheme: "light" }), node.ready.http, "Cy");
+    await cy.phase("online");
+    await ada.post("Welcome, whoever is new here.");
+    await cy.sees("post", { sender: idAda }, "Ada's second post");
+    await take(cy, "phone-timeline");
+    await cy.page.locator('#tabs [data-view="people"]').click();
+    for (const name of ["Ada", "Bo"]) {
+      await cy.page.getByText(name, { exact: true }).first().waitFor();
+    }
+    await take(cy, "phone-people");
+
+    await node.stop();
+    await ada.sees("error-banner", {}, "Ada's page says that the node is gone", 45_000);
+    await take(ada, "without-the-node");
+  });
+}
