@@ -415,9 +415,8 @@ impl Core {
     fn deliver_mail(&mut self, now: Now, peer: PeerId) {
         match self.connections.state(&peer) {
             ConnectionState::Connected => {
-                if self.routing.outbox.pump(now, peer, &mut self.out) {
-                    self.changed.insert(peer);
-                }
+                let any_left = self.routing.outbox.pump(now, peer, &mut self.out);
+                self.changed.extend(any_left.then_some(peer));
             }
             ConnectionState::Disconnected if self.routing.outbox.has_mail(&peer) && !self.is_draining() => {
                 let dialable = self.discovery.addresses_for_dial(&peer, 0);

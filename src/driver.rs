@@ -38,7 +38,7 @@ use crate::{
     peer::Phase,
     platform::{self, Clock},
     receipt::{ReceiptState, ReceiptWriter},
-    transport,
+    transport::{self, Built},
 };
 
 use behaviour::Behaviour;
@@ -120,7 +120,7 @@ impl Driver {
         let Parts { config, identity, kept, clock, commands, published } = parts;
         let key = identity.key().clone();
         let local = identity.peer_id();
-        let (transport, relay_client, to_keep) = transport::build(&key, &config, kept.as_deref())?;
+        let Built { transport, relay_client, to_keep } = transport::build(&key, &config, kept.as_deref())?;
         let behaviour = Behaviour::new(&key, &config, relay_client)?;
         let swarm = Swarm::new(transport, behaviour, local, behaviour::swarm_config(&config));
         let settings = Settings {

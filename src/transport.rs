@@ -19,7 +19,23 @@ pub(crate) use here::{
     local_discovery, locally_found,
 };
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{muxing::StreamMuxerBox, transport::Boxed},
+    relay,
+};
+
+/// A connection that stands: authenticated, encrypted, with many streams.
+type Connection = (PeerId, StreamMuxerBox);
+
+/// What [`build`] gives.
+pub(crate) struct Built {
+    pub(crate) transport: Boxed<Connection>,
+    /// The half of the circuits that takes part in the swarm's behaviour.
+    pub(crate) relay_client: relay::client::Behaviour,
+    /// What the next start should be given, to be kept until then.
+    pub(crate) to_keep: Option<Vec<u8>>,
+}
 
 /// A peer found on the local network, or gone from it.
 pub(crate) type LocallyFound = Vec<(PeerId, Multiaddr)>;

@@ -109,6 +109,9 @@ impl Stranger {
     }
 }
 
+/// What a stranger sends.
+type Bytes = Box<dyn Fn(&Stranger) -> Vec<u8>>;
+
 async fn established(swarm: &mut Swarm<libp2p_stream::Behaviour>) {
     while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
 }
@@ -140,13 +143,13 @@ async fn each_offence_is_counted_with_its_reason_and_costs_the_sender() {
     let net = start(config(&network)).await;
     let (mut events, local) = (net.events(), net.local_peer_id());
     let data = |content: &'static str| CpcMessage { nonce: 7, payload: content.into(), ..Default::default() };
-    let flipped = |stranger: &Stranger| {
+    let flipped = move |stranger: &Stranger| {
         let mut message = stranger.signed(CpcMessage { created_at: 1, ..data("x") });
         message.payload = "y".into();
         message
     };
     let for_another = CpcMessage { recipient: PeerId::random().to_bytes().into(), ..data("x") };
-    let offences: Vec<(RejectReason, Box<dyn Fn(&Stranger) -> Vec<u8>>)> = vec![
+    let offences: Vec<(RejectReason, Bytes)> = vec![
         (RejectReason::Malformed, Box::new(|_| vec![3, 0xff, 0xff, 0xff])),
         (
             RejectReason::Malformed,

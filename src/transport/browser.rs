@@ -20,7 +20,7 @@ use libp2p::{
     webrtc_websys, websocket_websys, yamux,
 };
 
-use super::LocallyFound;
+use super::{Built, Connection, LocallyFound};
 use crate::{config::NetworkConfig, error::StartError};
 
 /// The store's item that the transport needs: none in a browser, which only dials.
@@ -29,21 +29,15 @@ pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "transport";
 /// A page can't look around on the local network.
 pub(crate) type LocalDiscovery = dummy::Behaviour;
 
-type Output = (PeerId, StreamMuxerBox);
-
 /// Builds the transports that the configuration names.
 ///
 /// # Errors
 /// When the identity's key can't be used for Noise.
-pub(crate) fn build(
-    key: &Keypair,
-    config: &NetworkConfig,
-    _kept: Option<&[u8]>,
-) -> Result<(Boxed<Output>, relay::client::Behaviour, Option<Vec<u8>>), StartError> {
+pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>) -> Result<Built, StartError> {
     let noise = || {
         noise::Config::new(key).map_err(|error| StartError::Transport { transport: "Noise", reason: error.to_string() })
     };
-    let (relay_transport, relay_behaviour) = relay::client::new(key.public().to_peer_id());
+    let (relay_transport, relay_client) = relay::client::new(key.public().to_peer_id());
     let mut transport =
         relay_transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(yamux::Config::default()).boxed();
     if config.transport.websocket {
@@ -60,7 +54,7 @@ pub(crate) fn build(
         transport = either(webrtc, transport);
     }
     let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
-    Ok((timed.boxed(), relay_behaviour, None))
+    Ok(Built { transport: timed.boxed(), relay_client, to_keep: None })
 }
 
 /// Whether this target has a transport for an address.
@@ -105,6 +99,6 @@ pub(crate) fn locally_found(event: std::convert::Infallible) -> LocallyFound {
     match event {}
 }
 
-fn either(one: Boxed<Output>, other: Boxed<Output>) -> Boxed<Output> {
+fn either(one: Boxed<Connection>, other: Boxed<Connection>) -> Boxed<Connection> {
     one.or_transport(other).map(|either, _| either.into_inner()).boxed()
 }

@@ -23,7 +23,7 @@ use libp2p::{
 };
 use libp2p_webrtc::tokio as webrtc;
 
-use super::{LocallyFound, security::NoiseOrTls};
+use super::{Built, Connection, LocallyFound, security::NoiseOrTls};
 use crate::{
     config::{NetworkConfig, Security},
     error::StartError,
@@ -35,22 +35,16 @@ pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "webrtc-certificate.pem";
 /// Finds nodes on the local network.
 pub(crate) type LocalDiscovery = mdns::tokio::Behaviour;
 
-type Output = (PeerId, StreamMuxerBox);
-
 /// Builds the transports that the configuration names. `kept` is what an earlier start returned to be kept.
 ///
 /// # Errors
 /// When a transport can't be set up on this machine.
-pub(crate) fn build(
-    key: &Keypair,
-    config: &NetworkConfig,
-    kept: Option<&[u8]>,
-) -> Result<(Boxed<Output>, relay::client::Behaviour, Option<Vec<u8>>), StartError> {
+pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) -> Result<Built, StartError> {
     // TLS brings one crypto provider and WebRTC's DTLS another; with two and no choice made, each handshake panics.
     // An app that has chosen already keeps its choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
-    let (relay_transport, relay_behaviour) = relay::client::new(key.public().to_peer_id());
+    let (relay_transport, relay_client) = relay::client::new(key.public().to_peer_id());
     let mut transport = secured(relay_transport, key, Security::Noise)?;
     if config.transport.tcp {
         let tcp = secured(tcp_transport(), key, config.transport.security)?;
@@ -74,7 +68,7 @@ pub(crate) fn build(
         transport = either(secured(websocket, key, config.transport.security)?, transport);
     }
     let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
-    Ok((timed.boxed(), relay_behaviour, to_keep))
+    Ok(Built { transport: timed.boxed(), relay_client, to_keep })
 }
 
 /// Whether this target has a transport for an address.
@@ -166,11 +160,11 @@ where
         .map_err(|error| StartError::Transport { transport: "DNS", reason: error.to_string() })
 }
 
-fn either(one: Boxed<Output>, other: Boxed<Output>) -> Boxed<Output> {
+fn either(one: Boxed<Connection>, other: Boxed<Connection>) -> Boxed<Connection> {
     one.or_transport(other).map(|either, _| either.into_inner()).boxed()
 }
 
-fn secured<T>(transport: T, key: &Keypair, security: Security) -> Result<Boxed<Output>, StartError>
+fn secured<T>(transport: T, key: &Keypair, security: Security) -> Result<Boxed<Connection>, StartError>
 where
     T: libp2p::Transport + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -29,8 +29,8 @@ impl UpgradeInfo for NoiseOrTls {
     type InfoIter = Vec<Self::Info>;
 
     fn protocol_info(&self) -> Vec<Self::Info> {
-        let noise = self.noise.protocol_info().into_iter().map(Either::Left);
-        noise.chain(self.tls.protocol_info().into_iter().map(Either::Right)).collect()
+        let noise = self.noise.protocol_info().map(Either::Left);
+        noise.chain(self.tls.protocol_info().map(Either::Right)).collect()
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn message_frame(
         sender: key.public().to_peer_id().to_bytes().into(),
         created_at,
         ttl: message.ttl().map_or(0, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX).max(1)),
-        kind: kind.into(),
+        kind,
         ..Default::default()
     };
     match addressing {

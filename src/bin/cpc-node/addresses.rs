@@ -73,7 +73,7 @@ pub(crate) fn announced(
             ranked.push((rank(&address, external, host), address));
         }
     }
-    ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
+    ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().map(|(_, address)| address).collect()
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct NodeOptions {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Join the network by this node, best with its /p2p/<peer id>; can be repeated, and replaces the configured ones
+    /// Join the network by this node, best with its `/p2p/<peer id>`; can be repeated, and replaces the configured ones
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) bootstrap: Vec<Multiaddr>,
     /// The network's name: nodes of different names don't mix [default: cpc]
@@ -130,7 +130,8 @@ mod tests {
         let missing_file = NodeOptions { config: Some("no/such/file.toml".into()), ..NodeOptions::default() };
         let wrong_flag = NodeOptions { network: Some("two words".into()), ..NodeOptions::default() };
         let file_name = file.path().display().to_string();
-        let cases: [(&NodeOptions, &[(&str, &str)], &[&str]); 4] = [
+        type Variables<'text> = &'text [(&'text str, &'text str)];
+        let cases: [(&NodeOptions, Variables, &[&str]); 4] = [
             (&wrong_file, &[], &[file_name.as_str(), "limits.max_payload", "1 to 4194304 bytes"]),
             (&missing_file, &[], &["--config", "no/such/file.toml"]),
             (&wrong_flag, &[], &["network", "two words", "1 to 32"]),

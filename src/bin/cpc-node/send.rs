@@ -45,7 +45,7 @@ Exit code 0 means that the peer has acknowledged the message.";
 pub(crate) struct SendArgs {
     #[command(flatten)]
     node: NodeOptions,
-    /// The recipient: a multiaddr ending in /p2p/<peer id>, or the bare peer id of one who can be found
+    /// The recipient: a multiaddr ending in `/p2p/<peer id>`, or the bare peer id of one who can be found
     #[arg(long, value_name = "ADDR|PEER", value_parser = target)]
     to: Target,
     #[command(flatten)]
