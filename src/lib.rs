@@ -56,3 +56,8 @@ pub use peer::{
     ConnectTarget, ConnectionKind, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, PerPriority, Phase,
 };
 pub use receipt::{Receipt, ReceiptState};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
