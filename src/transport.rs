@@ -6,6 +6,7 @@
 mod browser;
 #[cfg(native)]
 mod native;
+mod paced;
 #[cfg(native)]
 mod security;
 

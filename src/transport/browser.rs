@@ -3,13 +3,11 @@
 //! Known limits until transports of our own replace them: a flush over WebSocket may take up to 100 ms, and a WebRTC
 //! stream breaks when more than 16 KiB wait to be read.
 
-mod paced;
-
 use libp2p::{
     Multiaddr, PeerId, Transport as _,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, timeout::TransportTimeout},
+        transport::{Boxed, dummy::DummyTransport, timeout::TransportTimeout},
         upgrade::Version,
     },
     identity::Keypair,
@@ -38,8 +36,9 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
         noise::Config::new(key).map_err(|error| StartError::Transport { transport: "Noise", reason: error.to_string() })
     };
     let (relay_transport, relay_client) = relay::client::new(key.public().to_peer_id());
-    let mut transport =
+    let circuits =
         relay_transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(yamux::Config::default()).boxed();
+    let mut transport = DummyTransport::<Connection>::new().boxed();
     if config.transport.websocket {
         let websocket = websocket_websys::Transport::default()
             .upgrade(Version::V1Lazy)
@@ -50,9 +49,12 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
     }
     if config.transport.webrtc_direct {
         let webrtc = webrtc_websys::Transport::new(webrtc_websys::Config::new(key));
-        let webrtc = webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(paced::Paced::new(muxer)))).boxed();
+        let webrtc =
+            webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(super::paced::Paced::new(muxer)))).boxed();
         transport = either(webrtc, transport);
     }
+    // Asked first: WebRTC-direct takes the address of a circuit for that of its relay.
+    transport = either(circuits, transport);
     let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
     Ok(Built { transport: timed.boxed(), relay_client, to_keep: None })
 }

@@ -10,7 +10,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport as _,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, timeout::TransportTimeout},
+        transport::{Boxed, dummy::DummyTransport, timeout::TransportTimeout},
         upgrade::Version,
     },
     dns,
@@ -23,7 +23,7 @@ use libp2p::{
 };
 use libp2p_webrtc::tokio as webrtc;
 
-use super::{Built, Connection, LocallyFound, security::NoiseOrTls};
+use super::{Built, Connection, LocallyFound, paced::Paced, security::NoiseOrTls};
 use crate::{
     config::{NetworkConfig, Security},
     error::StartError,
@@ -45,7 +45,8 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let (relay_transport, relay_client) = relay::client::new(key.public().to_peer_id());
-    let mut transport = secured(relay_transport, key, Security::Noise)?;
+    let circuits = secured(relay_transport, key, Security::Noise)?;
+    let mut transport = DummyTransport::<Connection>::new().boxed();
     if config.transport.tcp {
         let tcp = secured(tcp_transport(), key, config.transport.security)?;
         transport = either(tcp, transport);
@@ -59,7 +60,8 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
         let certificate = certificate(kept)?;
         to_keep = Some(certificate.serialize_pem().into_bytes());
         let webrtc = webrtc::Transport::new(key.clone(), certificate);
-        transport = either(webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed(), transport);
+        transport =
+            either(webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Paced::new(muxer)))).boxed(), transport);
     }
     transport = with_dns(transport)?.boxed();
     if config.transport.websocket {
@@ -67,6 +69,8 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
         let websocket = websocket::Config::new(with_dns(tcp_transport())?);
         transport = either(secured(websocket, key, config.transport.security)?, transport);
     }
+    // Asked first: other transports take the address of a circuit for that of its relay.
+    transport = either(circuits, transport);
     let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
     Ok(Built { transport: timed.boxed(), relay_client, to_keep })
 }

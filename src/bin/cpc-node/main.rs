@@ -53,7 +53,7 @@ struct Cli {
 
     /// What is logged to standard error, such as "warn" or "cpc_net=debug,libp2p=info"
     ///
-    /// By default `run` and `listen` log "warn,cpc_net=info", the other commands "warn".
+    /// By default `run` and `listen` log "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error", the other commands "warn".
     #[arg(long, global = true, env = "RUST_LOG", hide_env_values = true, value_name = "FILTER")]
     log: Option<String>,
 
@@ -83,7 +83,9 @@ impl Command {
     /// answer stands alone.
     fn default_log(&self) -> &'static str {
         match self {
-            Command::Run(_) | Command::Listen(_) => "warn,cpc_net=info",
+            Command::Run(_) | Command::Listen(_) => {
+                "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error"
+            }
             Command::Keygen(_) | Command::Send(_) | Command::Post(_) | Command::Peers(_) => "warn",
         }
     }
@@ -154,7 +156,10 @@ mod tests {
     #[test]
     fn long_running_commands_tell_more() {
         let of = |line: &[&str]| Cli::try_parse_from(line).expect("a valid line").command.default_log();
-        assert_eq!(of(&["cpc-node", "run"]), "warn,cpc_net=info");
+        assert_eq!(
+            of(&["cpc-node", "run"]),
+            "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error"
+        );
         assert_eq!(of(&["cpc-node", "peers"]), "warn");
     }
 }
