@@ -50,7 +50,7 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
     if config.transport.webrtc_direct {
         let webrtc = webrtc_websys::Transport::new(webrtc_websys::Config::new(key));
         let webrtc =
-            webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(super::paced::Paced::new(muxer)))).boxed();
+            webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(super::paced::Paced::dialled(muxer)))).boxed();
         transport = either(webrtc, transport);
     }
     // Asked first: WebRTC-direct takes the address of a circuit for that of its relay.

@@ -60,8 +60,10 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
         let certificate = certificate(kept)?;
         to_keep = Some(certificate.serialize_pem().into_bytes());
         let webrtc = webrtc::Transport::new(key.clone(), certificate);
-        transport =
-            either(webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Paced::new(muxer)))).boxed(), transport);
+        transport = either(
+            webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Paced::accepted(muxer)))).boxed(),
+            transport,
+        );
     }
     transport = with_dns(transport)?.boxed();
     if config.transport.websocket {

@@ -5,15 +5,19 @@
 //!   joined.
 //! - Of many streams opened at once most are never answered: the browser's queues four and drops the rest. So only
 //!   [`MAX_UNANSWERED`] streams are open at a time to which the other side has not said anything.
+//! - The browser's loses streams that are opened before it has understood that the connection stands. So the side that
+//!   was dialled opens none before the dialler has, or [`FIRST_WORD`] has passed.
 
 use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::{AsyncRead, AsyncWrite, FutureExt as _};
+use futures_timer::Delay;
 use libp2p::core::{StreamMuxer, muxing::StreamMuxerEvent};
 
 /// The largest write, bytes; the framing around it stays below 8,192.
@@ -22,10 +26,15 @@ const MAX_WRITE: usize = 8_000;
 /// Streams of one connection, opened by this side, that the other side has not answered.
 const MAX_UNANSWERED: usize = 3;
 
+/// How long the side that was dialled waits for the dialler to open the first stream.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
 /// A connection whose streams are opened a few at a time and write in small steps.
 pub(super) struct Paced<M> {
     muxer: M,
     opening: Arc<Mutex<Opening>>,
+    /// Runs while the dialler has not opened a stream.
+    first_word: Option<Delay>,
 }
 
 #[derive(Default)]
@@ -36,8 +45,16 @@ struct Opening {
 }
 
 impl<M> Paced<M> {
-    pub(super) fn new(muxer: M) -> Self {
-        Self { muxer, opening: Arc::default() }
+    /// On the side that dialled.
+    #[cfg_attr(not(browser), allow(dead_code, reason = "the native side never dials"))]
+    pub(super) fn dialled(muxer: M) -> Self {
+        Self { muxer, opening: Arc::default(), first_word: None }
+    }
+
+    /// On the side that was dialled.
+    #[cfg_attr(browser, allow(dead_code, reason = "a page is never dialled"))]
+    pub(super) fn accepted(muxer: M) -> Self {
+        Self { muxer, opening: Arc::default(), first_word: Some(Delay::new(FIRST_WORD)) }
     }
 }
 
@@ -50,11 +67,23 @@ where
     type Error = M::Error;
 
     fn poll_inbound(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Self::Substream, M::Error>> {
-        Pin::new(&mut self.get_mut().muxer).poll_inbound(context).map_ok(|stream| PacedStream::new(stream, None))
+        let this = self.get_mut();
+        let stream = ready!(Pin::new(&mut this.muxer).poll_inbound(context))?;
+        if this.first_word.take().is_some()
+            && let Some(waiting) = lock(&this.opening).waiting.take()
+        {
+            waiting.wake();
+        }
+        Poll::Ready(Ok(PacedStream::new(stream, None)))
     }
 
     fn poll_outbound(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Self::Substream, M::Error>> {
         let this = self.get_mut();
+        if let Some(first_word) = &mut this.first_word {
+            lock(&this.opening).waiting = Some(context.waker().clone());
+            ready!(first_word.poll_unpin(context));
+            this.first_word = None;
+        }
         {
             let mut opening = lock(&this.opening);
             if opening.unanswered >= MAX_UNANSWERED {

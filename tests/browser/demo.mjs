@@ -102,6 +102,21 @@ export class Demo {
     return await item.getAttribute("data-kind");
   }
 
+  /** Takes a name. */
+  async rename(name) {
+    await this.part("name-input").fill(name);
+    await this.part("name-input").press("Enter");
+  }
+
+  /**
+   * Waits until a connected peer is shown by its name. Names travel as posts do, so from then on this page hears what
+   * that peer posts.
+   */
+  async knowsName(peer, name, patience = PATIENCE) {
+    const words = this.part("peer-item", { "peer-id": peer, state: "connected" }).getByText(name, { exact: true });
+    await within(words.waitFor({ timeout: 0 }), `${peer} is known as ${name}`, patience, () => this.words());
+  }
+
   /** Writes to everybody. */
   async post(text) {
     await this.part("post-input").fill(text);

@@ -21,6 +21,9 @@ story("two pages and a node: a post reaches everybody, a direct message its reci
   const kind = await one.connectedTo(idTwo);
   await two.connectedTo(idOne);
   context.diagnostic(`both pages connected to the node and, ${kind}, to each other: ${Date.now() - opened} ms after opening`);
+  await one.rename("Ann");
+  await two.rename("Bob");
+  await Promise.all([one.knowsName(idTwo, "Bob"), two.knowsName(idOne, "Ann")]);
 
   const text = "Hello, everybody";
   const [seen, clicked] = [await two.watch("post", { sender: idOne }, text), await one.watchClick("post-button")];

@@ -29,14 +29,11 @@ if (!folder) {
       context.diagnostic(path);
     };
 
-    await ada.part("name-input").fill("Ada");
-    await bo.part("name-input").fill("Bo");
-    await Promise.all([ada, bo].map((demo) => demo.part("name-input").press("Enter")));
+    await ada.rename("Ada");
+    await bo.rename("Bo");
     const [idAda, idBo] = [await ada.peerId(), await bo.peerId()];
-    await ada.connectedTo(idBo);
-    await bo.connectedTo(idAda);
-    await ada.page.getByText("Bo", { exact: true }).first().waitFor();
-    await bo.page.getByText("Ada", { exact: true }).first().waitFor();
+    await ada.knowsName(idBo, "Bo");
+    await bo.knowsName(idAda, "Ada");
 
     await ada.post("The first post of a network without a server in the middle.");
     await bo.sees("post", { sender: idAda }, "Ada's post");
@@ -56,15 +53,14 @@ if (!folder) {
     await take(bo, "conversation-dark");
 
     const cy = await Demo.open(scope, await newPerson(browser, { ...phone, colorScheme: "light" }), node.ready.http, "Cy");
-    await cy.phase("online");
+    await cy.page.locator('#tabs [data-view="people"]').click();
+    await cy.knowsName(idAda, "Ada");
+    await cy.knowsName(idBo, "Bo");
+    await take(cy, "phone-people");
     await ada.post("Welcome, whoever is new here.");
+    await cy.page.locator('#tabs [data-view="timeline"]').click();
     await cy.sees("post", { sender: idAda }, "Ada's second post");
     await take(cy, "phone-timeline");
-    await cy.page.locator('#tabs [data-view="people"]').click();
-    for (const name of ["Ada", "Bo"]) {
-      await cy.page.getByText(name, { exact: true }).first().waitFor();
-    }
-    await take(cy, "phone-people");
 
     await node.stop();
     await ada.sees("error-banner", {}, "Ada's page says that the node is gone", 45_000);

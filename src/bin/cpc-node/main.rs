@@ -53,7 +53,7 @@ struct Cli {
 
     /// What is logged to standard error, such as "warn" or "cpc_net=debug,libp2p=info"
     ///
-    /// By default `run` and `listen` log "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error", the other commands "warn".
+    /// By default `run` and `listen` log what happens on the network, and warnings of everything else, the other commands "warn".
     #[arg(long, global = true, env = "RUST_LOG", hide_env_values = true, value_name = "FILTER")]
     log: Option<String>,
 
@@ -78,14 +78,16 @@ enum Command {
     Peers(peers::PeersArgs),
 }
 
+/// The libraries below WebRTC and the DHT warn of what is everyday life in a network.
+const LONG_RUNNING_LOG: &str =
+    "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error";
+
 impl Command {
     /// Long-running commands tell what happens; the short ones only speak up when something is wrong, so that their
     /// answer stands alone.
     fn default_log(&self) -> &'static str {
         match self {
-            Command::Run(_) | Command::Listen(_) => {
-                "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error"
-            }
+            Command::Run(_) | Command::Listen(_) => LONG_RUNNING_LOG,
             Command::Keygen(_) | Command::Send(_) | Command::Post(_) | Command::Peers(_) => "warn",
         }
     }
@@ -156,10 +158,7 @@ mod tests {
     #[test]
     fn long_running_commands_tell_more() {
         let of = |line: &[&str]| Cli::try_parse_from(line).expect("a valid line").command.default_log();
-        assert_eq!(
-            of(&["cpc-node", "run"]),
-            "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error"
-        );
+        assert_eq!(of(&["cpc-node", "run"]), LONG_RUNNING_LOG);
         assert_eq!(of(&["cpc-node", "peers"]), "warn");
     }
 }
