@@ -18,14 +18,15 @@ const ARGUMENTS = [
   "--disable-sync",
 ];
 
-const BROWSERS = [process.env.CPC_CHROMIUM, "/usr/bin/chromium", "/usr/bin/google-chrome"];
+const USUAL_PLACES = ["/usr/bin/chromium", "/usr/bin/google-chrome"];
 
 /** Where the built page is, for `cpc-node run --www`. */
 export function builtPage() {
   const path = process.env.CPC_WWW;
   if (!path || !existsSync(`${path}/index.html`)) {
+    const said = path ? `${path}, where there is no index.html` : "nothing";
     throw new Error(
-      `CPC_WWW must say where the built page is (it says ${path ? `${path}, where there is no index.html` : "nothing"}); ` +
+      `CPC_WWW must say where the built page is (it says ${said}); ` +
         "`cargo xtask test --only browser` builds it and says so by itself",
     );
   }
@@ -34,9 +35,10 @@ export function builtPage() {
 
 /** Starts a browser. */
 export async function startBrowser(scope) {
-  const executablePath = BROWSERS.find((path) => path && existsSync(path));
+  const told = process.env.CPC_CHROMIUM;
+  const executablePath = (told ? [told] : USUAL_PLACES).find((path) => existsSync(path));
   if (executablePath === undefined) {
-    throw new Error("there is no Chromium where it is looked for; CPC_CHROMIUM may say where it is");
+    throw new Error(`there is no Chromium at ${told || USUAL_PLACES.join(" or ")}; CPC_CHROMIUM may say where it is`);
   }
   const browser = await chromium.launch({ executablePath, args: ARGUMENTS });
   scope.defer(() => browser.close());
@@ -98,7 +100,12 @@ export class Demo {
 
   /** Waits until a peer is shown as connected; gives how. */
   async connectedTo(peer, patience) {
-    const item = await this.sees("peer-item", { "peer-id": peer, state: "connected" }, `${peer} is connected`, patience);
+    const item = await this.sees(
+      "peer-item",
+      { "peer-id": peer, state: "connected" },
+      `${peer} is connected`,
+      patience,
+    );
     return await item.getAttribute("data-kind");
   }
 
@@ -160,7 +167,13 @@ export class Demo {
     );
     const what = `${selector} shows ${JSON.stringify(text)}`;
     return {
-      seenAt: () => within(watch.evaluate(({ seen }) => seen), what, PATIENCE, () => this.words()),
+      seenAt: () =>
+        within(
+          watch.evaluate(({ seen }) => seen),
+          what,
+          PATIENCE,
+          () => this.words(),
+        ),
     };
   }
 
@@ -171,7 +184,13 @@ export class Demo {
         button.addEventListener("click", () => resolve(Date.now()), { capture: true, once: true });
       }),
     }));
-    return { clickedAt: () => within(watch.evaluate(({ clicked }) => clicked), `a click on ${testId}`) };
+    return {
+      clickedAt: () =>
+        within(
+          watch.evaluate(({ clicked }) => clicked),
+          `a click on ${testId}`,
+        ),
+    };
   }
 
   /** Runs a function in the page, with `cpc.net` as its first argument. */
@@ -197,15 +216,21 @@ export class Demo {
 
   /** Waits for a message with that payload among those kept. */
   async received(payload) {
-    const found = this.page.waitForFunction((wanted) => window.kept.find((message) => message.payload === wanted), payload, {
-      timeout: 0,
-      polling: 20,
-    });
+    const found = this.page.waitForFunction(
+      (wanted) => window.kept.find((message) => message.payload === wanted),
+      payload,
+      {
+        timeout: 0,
+        polling: 20,
+      },
+    );
     return await (await within(found, `the message ${payload}`, PATIENCE, () => this.words())).jsonValue();
   }
 
   /** What it has said, for the report of a failure. */
   words() {
-    return [...this.uncaught.map((error) => `uncaught: ${error}`), ...this.console.slice(-60)].join("\n") || "(nothing)";
+    return (
+      [...this.uncaught.map((error) => `uncaught: ${error}`), ...this.console.slice(-60)].join("\n") || "(nothing)"
+    );
   }
 }

@@ -25,7 +25,9 @@ story("a reloaded page is the same peer, and takes part again", async (scope) =>
     );
     // Nonces go on rising, or the node would take this for a repetition.
     await demo.post(`after reload ${round}`);
-    await node.message(({ payload }) => payload.includes(`after reload ${round}`), "a post after the reload", { since });
+    await node.message(({ payload }) => payload.includes(`after reload ${round}`), "a post after the reload", {
+      since,
+    });
   }
 });
 

@@ -67,19 +67,48 @@ const NONSENSE = [
   { call: (net) => net.sendMessage("bob", { payload: "x" }), name: "ArgumentError", code: "invalid_argument" },
   { call: (net) => net.sendMessage(net.localPeerId(), { payload: "x" }), name: "SendError", code: "to_self" },
   { call: (net, peer) => net.sendMessage(peer, { payload: 7 }), name: "ArgumentError", code: "invalid_argument" },
-  { call: (net, peer) => net.sendMessage(peer, { payload: "x", kind: "gossip" }), name: "ArgumentError", code: "invalid_argument" },
-  { call: (net, peer) => net.sendMessage(peer, { payload: "x", ttl: -1 }), name: "ArgumentError", code: "invalid_argument" },
-  { call: (net, peer) => net.sendMessage(peer, { payload: "x" }, "urgent"), name: "ArgumentError", code: "invalid_argument" },
-  { call: (net, peer) => net.sendMessage(peer, { payload: new Uint8Array(65_537) }), name: "SendError", code: "too_large" },
+  {
+    call: (net, peer) => net.sendMessage(peer, { payload: "x", kind: "gossip" }),
+    name: "ArgumentError",
+    code: "invalid_argument",
+  },
+  {
+    call: (net, peer) => net.sendMessage(peer, { payload: "x", ttl: -1 }),
+    name: "ArgumentError",
+    code: "invalid_argument",
+  },
+  {
+    call: (net, peer) => net.sendMessage(peer, { payload: "x" }, "urgent"),
+    name: "ArgumentError",
+    code: "invalid_argument",
+  },
+  {
+    call: (net, peer) => net.sendMessage(peer, { payload: new Uint8Array(65_537) }),
+    name: "SendError",
+    code: "too_large",
+  },
   { call: (net) => net.broadcast({ payload: "ä".repeat(32_769) }), name: "SendError", code: "too_large" },
   { call: (net) => net.broadcast({ payload: "x", kind: "gossip" }), name: "ArgumentError", code: "invalid_argument" },
   { call: (net) => net.broadcast({ payload: "x" }, "high", "world"), name: "ArgumentError", code: "invalid_argument" },
-  { call: (net) => net.broadcast({ payload: "x" }, "high", { group: "a b" }), name: "ArgumentError", code: "invalid_argument" },
-  { call: (net) => net.broadcast({ payload: "x" }, "high", { group: "others" }), name: "SendError", code: "not_a_member" },
+  {
+    call: (net) => net.broadcast({ payload: "x" }, "high", { group: "a b" }),
+    name: "ArgumentError",
+    code: "invalid_argument",
+  },
+  {
+    call: (net) => net.broadcast({ payload: "x" }, "high", { group: "others" }),
+    name: "SendError",
+    code: "not_a_member",
+  },
   { call: (net) => net.broadcast({ payload: "x", kind: { unknown: 7 } }), name: "SendError", code: "reserved_kind" },
   { call: (net) => net.joinGroup("two words"), name: "ArgumentError", code: "invalid_argument" },
   { call: (net) => net.discoverPeers("everywhere"), name: "ArgumentError", code: "invalid_argument" },
-  { call: (net) => net.constructor.create({ colour: "red" }), name: "ConfigError", code: "config_field", says: /colour/ },
+  {
+    call: (net) => net.constructor.create({ colour: "red" }),
+    name: "ConfigError",
+    code: "config_field",
+    says: /colour/,
+  },
   {
     call: (net) => net.constructor.create({ limits: { maxPayload: 0 } }),
     name: "ConfigError",
@@ -107,13 +136,18 @@ story("calls with nonsense are refused by errors with a code, and change nothing
         } catch (error) {
           const { name, code, retryable, message } = error;
           const parent = Object.getPrototypeOf(Object.getPrototypeOf(error)).constructor;
-          return { isError: error instanceof Error, isOfFamily: "retryable" in error && parent.prototype instanceof Error,
-            name, code, retryable, message };
+          const isError = error instanceof Error;
+          const isOfFamily = "retryable" in error && parent.prototype instanceof Error;
+          return { isError, isOfFamily, name, code, retryable, message };
         }
       })()`,
     );
     const { isError, isOfFamily, retryable, message } = outcome;
-    assert.deepEqual({ name: outcome.name, code: outcome.code }, { name, code }, `${call} gave ${JSON.stringify(outcome)}`);
+    assert.deepEqual(
+      { name: outcome.name, code: outcome.code },
+      { name, code },
+      `${call} gave ${JSON.stringify(outcome)}`,
+    );
     assert.ok(isError && isOfFamily && typeof retryable === "boolean", `${call} gave ${JSON.stringify(outcome)}`);
     assert.match(message, says, `${call} said: ${message}`);
   }
@@ -121,5 +155,8 @@ story("calls with nonsense are refused by errors with a code, and change nothing
   await demo.api((net, peer) => net.sendMessage(peer, { payload: "still here" }, "high").delivered, node.ready.peerId);
   await node.message(({ payload }) => payload === "still here", "a message after all that");
   assert.deepEqual(demo.uncaught, []);
-  assert.deepEqual(node.lines().filter(({ network }) => network?.type === "messageRejected"), []);
+  assert.deepEqual(
+    node.lines().filter(({ network }) => network?.type === "messageRejected"),
+    [],
+  );
 });

@@ -17,40 +17,46 @@ const ENDS = [
 ];
 
 for (const { how, end } of ENDS) {
-  story(`the node ${how}: the page shows it, and connects again by itself once the node is back`, async (scope, context) => {
-    const dataDir = await temporaryFolder(scope);
-    const words = ["--www", builtPage()];
-    const node = await CpcNode.start(scope, { dataDir, words });
-    const person = await newPerson(await startBrowser(scope));
-    const demo = await Demo.open(scope, person, node.ready.http, "one");
-    const id = await demo.peerId();
-    await demo.phase("online");
+  story(
+    `the node ${how}: the page shows it, and connects again by itself once the node is back`,
+    async (scope, context) => {
+      const dataDir = await temporaryFolder(scope);
+      const words = ["--www", builtPage()];
+      const node = await CpcNode.start(scope, { dataDir, words });
+      const person = await newPerson(await startBrowser(scope));
+      const demo = await Demo.open(scope, person, node.ready.http, "one");
+      const id = await demo.peerId();
+      await demo.phase("online");
 
-    const ended = Date.now();
-    await end(node);
-    const sign = demo.page.locator('[data-testid="connection-sign"]:not([data-phase="online"])');
-    await sign.waitFor({ timeout: NOTICE });
-    assert.match(await sign.getAttribute("data-phase"), /^(alone|connecting)$/);
-    context.diagnostic(`the page shows it ${Date.now() - ended} ms after the end`);
-    await demo.sees("error-banner", {}, "the page says what is the matter", NOTICE);
+      const ended = Date.now();
+      await end(node);
+      const sign = demo.page.locator('[data-testid="connection-sign"]:not([data-phase="online"])');
+      await sign.waitFor({ timeout: NOTICE });
+      assert.match(await sign.getAttribute("data-phase"), /^(alone|connecting)$/);
+      context.diagnostic(`the page shows it ${Date.now() - ended} ms after the end`);
+      await demo.sees("error-banner", {}, "the page says what is the matter", NOTICE);
 
-    // The same identity at the same ports, as an operator's node has them.
-    const bare = (address) => address.replace(/\/p2p\/[^/]+$/, "").replace(/\/certhash\/[^/]+/, "");
-    const again = await CpcNode.start(scope, {
-      dataDir,
-      words,
-      network: node.network,
-      listen: node.ready.addresses.map(bare),
-      http: new URL(node.ready.http).host,
-    });
-    const back = Date.now();
-    assert.deepEqual(new Set(again.ready.addresses), new Set(node.ready.addresses));
-    await demo.phase("online", RECONNECT);
-    context.diagnostic(`the page is connected again ${Date.now() - back} ms after the node is back`);
-    assert.ok(await demo.part("error-banner").isHidden());
-    assert.equal(await demo.part("own-peer-id").getAttribute("data-peer-id"), id);
+      // The same identity at the same ports, as an operator's node has them.
+      const bare = (address) => address.replace(/\/p2p\/[^/]+$/, "").replace(/\/certhash\/[^/]+/, "");
+      const again = await CpcNode.start(scope, {
+        dataDir,
+        words,
+        network: node.network,
+        listen: node.ready.addresses.map(bare),
+        http: new URL(node.ready.http).host,
+      });
+      const back = Date.now();
+      assert.deepEqual(new Set(again.ready.addresses), new Set(node.ready.addresses));
+      await demo.phase("online", RECONNECT);
+      context.diagnostic(`the page is connected again ${Date.now() - back} ms after the node is back`);
+      assert.ok(await demo.part("error-banner").isHidden());
+      assert.equal(await demo.part("own-peer-id").getAttribute("data-peer-id"), id);
 
-    await demo.post("here again");
-    await again.message(({ sender, payload }) => sender === id && payload.includes("here again"), "a post after the restart");
-  });
+      await demo.post("here again");
+      await again.message(
+        ({ sender, payload }) => sender === id && payload.includes("here again"),
+        "a post after the restart",
+      );
+    },
+  );
 }

@@ -20,9 +20,25 @@ if (!folder) {
     // Nothing fades in, so that nothing is caught half there.
     const still = { reducedMotion: "reduce" };
     const desk = { ...still, viewport: { width: 1280, height: 800 } };
-    const phone = { ...still, viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
-    const ada = await Demo.open(scope, await newPerson(browser, { ...desk, colorScheme: "light" }), node.ready.http, "Ada");
-    const bo = await Demo.open(scope, await newPerson(browser, { ...desk, colorScheme: "dark" }), node.ready.http, "Bo");
+    const phone = {
+      ...still,
+      viewport: { width: 390, height: 844 },
+      deviceScaleFactor: 2,
+      isMobile: true,
+      hasTouch: true,
+    };
+    const ada = await Demo.open(
+      scope,
+      await newPerson(browser, { ...desk, colorScheme: "light" }),
+      node.ready.http,
+      "Ada",
+    );
+    const bo = await Demo.open(
+      scope,
+      await newPerson(browser, { ...desk, colorScheme: "dark" }),
+      node.ready.http,
+      "Bo",
+    );
     const take = async (demo, name) => {
       const path = join(folder, `${name}.png`);
       await demo.page.screenshot({ path });
@@ -52,7 +68,12 @@ if (!folder) {
     await take(ada, "conversation-light");
     await take(bo, "conversation-dark");
 
-    const cy = await Demo.open(scope, await newPerson(browser, { ...phone, colorScheme: "light" }), node.ready.http, "Cy");
+    const cy = await Demo.open(
+      scope,
+      await newPerson(browser, { ...phone, colorScheme: "light" }),
+      node.ready.http,
+      "Cy",
+    );
     await cy.page.locator('#tabs [data-view="people"]').click();
     await cy.knowsName(idAda, "Ada");
     await cy.knowsName(idBo, "Bo");

@@ -31,27 +31,35 @@ for (const transport of ["tcp", "ws"]) {
     assert.ok(latency >= 0 && latency < 5000, `${latency} ms`);
 
     const me = stranger.peerId.toString();
-    await node.event(({ type, peer, to }) => type === "stateChanged" && peer === me && to === "connected", "the node sees us");
+    await node.event(
+      ({ type, peer, to }) => type === "stateChanged" && peer === me && to === "connected",
+      "the node sees us",
+    );
     const known = await whatTheNodeKnows(node, me);
     assert.equal(known.agent, AGENT);
     assert.equal(known.kind, transport === "ws" ? "websocket" : "tcp");
     assert.equal(known.state, "connected");
 
     await stranger.hangUp(facts.peerId);
-    await node.event(({ type, peer, to }) => type === "stateChanged" && peer === me && to === "disconnected", "we are gone");
+    await node.event(
+      ({ type, peer, to }) => type === "stateChanged" && peer === me && to === "disconnected",
+      "we are gone",
+    );
   });
 }
 
-/** What the node knows of a peer, once it has heard about its software: each side identifies the other in its own time. */
+/** What the node knows of a peer, once it has heard about its software: each side identifies the other in its time. */
 async function whatTheNodeKnows(node, peer) {
-  for (let place = 0; ; ) {
+  for (let place = 0; ;) {
     const from = node.place;
     const peers = await (await node.get("/api/peers")).json();
     const known = peers.find((candidate) => candidate.peer === peer);
     if (known?.agent) {
       return known;
     }
-    await node.event((event) => event.type === "peerUpdated" && event.peer === peer, "more becomes known of us", { since: place });
+    await node.event((event) => event.type === "peerUpdated" && event.peer === peer, "more becomes known of us", {
+      since: place,
+    });
     place = from;
   }
 }

@@ -46,8 +46,12 @@ const MORE_FIELDS = `
   }
 `;
 
-const { CpcMessage: FiveFields } = protobuf.parse(FIVE_FIELDS, { keepCase: true }).root.lookup("another.implementation");
-const { CpcMessage: MoreFields, ErrorReport } = protobuf.parse(MORE_FIELDS, { keepCase: true }).root.lookup("a.cpc.net");
+const { CpcMessage: FiveFields } = protobuf
+  .parse(FIVE_FIELDS, { keepCase: true })
+  .root.lookup("another.implementation");
+const { CpcMessage: MoreFields, ErrorReport } = protobuf
+  .parse(MORE_FIELDS, { keepCase: true })
+  .root.lookup("a.cpc.net");
 
 /** The numbers of the enums. */
 export const Priority = FiveFields.Priority;

@@ -31,32 +31,38 @@ async function inOneMesh(scope, transport) {
 }
 
 for (const transport of ["tcp", "ws"]) {
-  story(`a gossipsub peer hears over ${transport} what a cpc-net node posts, and reads it with the five fields`, async (scope) => {
-    const { node, topic, posts } = await inOneMesh(scope, transport);
+  story(
+    `a gossipsub peer hears over ${transport} what a cpc-net node posts, and reads it with the five fields`,
+    async (scope) => {
+      const { node, topic, posts } = await inOneMesh(scope, transport);
 
-    const words = ["post", "--bootstrap", node.address("tcp"), "--network", node.network, "hello, strangers"];
-    const { code, errors } = await runCpcNode(words);
-    assert.equal(code, 0, errors);
+      const words = ["post", "--bootstrap", node.address("tcp"), "--network", node.network, "hello, strangers"];
+      const { code, errors } = await runCpcNode(words);
+      assert.equal(code, 0, errors);
 
-    const heard = await posts.first((post) => post.topic === topic, "the post");
-    assert.equal(heard.type, "signed", "gossipsub's own signature is there, and js-libp2p has checked it");
-    const { payload, message_type, nonce, signature } = readFiveFields(heard.data);
-    assert.equal(new TextDecoder().decode(payload), "hello, strangers");
-    assert.equal(message_type, "EVENT");
-    assert.ok(nonce > 0n);
-    assert.equal(signature.length, 64);
+      const heard = await posts.first((post) => post.topic === topic, "the post");
+      assert.equal(heard.type, "signed", "gossipsub's own signature is there, and js-libp2p has checked it");
+      const { payload, message_type, nonce, signature } = readFiveFields(heard.data);
+      assert.equal(new TextDecoder().decode(payload), "hello, strangers");
+      assert.equal(message_type, "EVENT");
+      assert.ok(nonce > 0n);
+      assert.equal(signature.length, 64);
 
-    const { message } = await node.message(({ delivery }) => delivery === "all", "the node gets the post as well");
-    assert.equal(message.payload, "hello, strangers");
-    assert.equal(message.sender, heard.from.toString());
-    assert.equal(message.id, `${heard.from}/${nonce}`);
-  });
+      const { message } = await node.message(({ delivery }) => delivery === "all", "the node gets the post as well");
+      assert.equal(message.payload, "hello, strangers");
+      assert.equal(message.sender, heard.from.toString());
+      assert.equal(message.id, `${heard.from}/${nonce}`);
+    },
+  );
 }
 
 story("a node takes a stranger's post that is signed as proto/cpc.proto describes it", async (scope) => {
   const { node, topic, privateKey, libp2p, gossip } = await inOneMesh(scope, "tcp");
   const created_at = Date.now();
-  await gossip.publish(topic, await writeSigned(privateKey, { nonce: 77, payload: text("signed by hand"), created_at }));
+  await gossip.publish(
+    topic,
+    await writeSigned(privateKey, { nonce: 77, payload: text("signed by hand"), created_at }),
+  );
 
   const { message } = await node.message(({ payload }) => payload === "signed by hand", "the stranger's post");
   assert.equal(message.sender, libp2p.peerId.toString());
@@ -73,5 +79,8 @@ story("a node does not pass on a post that nobody vouches for", async (scope) =>
   assert.equal(network.reason, "unsigned");
   assert.equal(network.peer, libp2p.peerId.toString());
   assert.equal(await node.metric('cpc_rejections_total{reason="unsigned"}'), 1);
-  assert.deepEqual(node.lines().filter(({ event }) => event === "message"), []);
+  assert.deepEqual(
+    node.lines().filter(({ event }) => event === "message"),
+    [],
+  );
 });

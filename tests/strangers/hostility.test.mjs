@@ -74,7 +74,9 @@ const CASES = [
     name: "a frame of ours with the signature of other content",
     reason: "wrong_signature",
     bytes: async () => {
-      const { signature } = readMoreFields(await writeSigned(privateKey, { nonce: 3, payload: text("what was signed") }));
+      const { signature } = readMoreFields(
+        await writeSigned(privateKey, { nonce: 3, payload: text("what was signed") }),
+      );
       const { sender } = readMoreFields(await writeSigned(privateKey, { nonce: 3 }));
       return framed(writeMoreFields({ nonce: 3, payload: text("what was not"), sender, signature }));
     },
@@ -157,7 +159,9 @@ for (const { name, reason, nonce, unreadable = false, ends = false, bytes } of C
     assert.notEqual(network.detail, "");
     assert.equal(await node.metric(counter), 1);
 
-    const frame = readMoreFields(await frames.first((bytes) => readMoreFields(bytes).kind === KIND_ERROR, "an ERROR reply"));
+    const frame = readMoreFields(
+      await frames.first((bytes) => readMoreFields(bytes).kind === KIND_ERROR, "an ERROR reply"),
+    );
     const report = readErrorReport(frame.payload);
     assert.equal(report.reason, reason);
     assert.equal(report.detail, network.detail);

@@ -18,7 +18,13 @@ const CASES = [
   },
   {
     name: "with a signature of the other implementation's own making",
-    fields: { nonce: 2, priority: Priority.MEDIUM, message_type: Type.EVENT, payload: text("noon"), signature: text("mine") },
+    fields: {
+      nonce: 2,
+      priority: Priority.MEDIUM,
+      message_type: Type.EVENT,
+      payload: text("noon"),
+      signature: text("mine"),
+    },
     expected: { priority: "medium", kind: "event", payload: "noon" },
   },
   {
@@ -28,7 +34,13 @@ const CASES = [
   },
   {
     name: "with every default written out, the signature empty",
-    fields: { nonce: 0, priority: Priority.LOW, message_type: Type.EVENT, payload: text("null"), signature: new Uint8Array() },
+    fields: {
+      nonce: 0,
+      priority: Priority.LOW,
+      message_type: Type.EVENT,
+      payload: text("null"),
+      signature: new Uint8Array(),
+    },
     expected: { priority: "low", kind: "event", payload: "null" },
   },
   {
@@ -63,12 +75,20 @@ for (const transport of ["tcp", "ws"]) {
     }
 
     // The same nonce again is the same message again, and not handed on a second time.
-    lane.send(concatenated(framed(writeFiveFields(CASES[0].fields)), framed(writeFiveFields({ nonce: 6, payload: text("last") }))));
+    lane.send(
+      concatenated(
+        framed(writeFiveFields(CASES[0].fields)),
+        framed(writeFiveFields({ nonce: 6, payload: text("last") })),
+      ),
+    );
     await node.message(({ id }) => id === `${sender}/6`, "the message after one that was repeated");
     assert.equal(node.lines().filter(({ message }) => message?.id === `${sender}/1`).length, 1);
     assert.equal(await node.metric("cpc_messages_duplicate_total"), 1);
 
-    assert.deepEqual(node.lines().filter(({ network }) => network?.type === "messageRejected"), []);
+    assert.deepEqual(
+      node.lines().filter(({ network }) => network?.type === "messageRejected"),
+      [],
+    );
   });
 }
 
@@ -94,7 +114,11 @@ story("frames arrive whole however the stream is cut, and by several lanes at on
     urgent.send(framed(writeFiveFields({ nonce, priority: Priority.HIGH, payload: text("urgent") })));
     await node.message(({ id }) => id.endsWith(`/${nonce}`), `an urgent message after ${to} bytes of the others`);
   }
-  for (const [nonce, payload] of [[1, "first"], [2, large], [3, "third"]]) {
+  for (const [nonce, payload] of [
+    [1, "first"],
+    [2, large],
+    [3, "third"],
+  ]) {
     const { message } = await node.message(({ id }) => id.endsWith(`/${nonce}`), `message ${nonce} of the cut stream`);
     assert.equal(message.payload, payload);
   }

@@ -20,7 +20,10 @@ export const LISTEN = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/
 const running = new Set();
 // A node must not outlive the tests, whatever ends them.
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
-for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]]) {
+for (const [signal, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+]) {
   process.once(signal, () => process.exit(code));
 }
 
@@ -39,8 +42,9 @@ export async function temporaryFolder(scope) {
 function program() {
   const path = process.env.CPC_NODE_BIN;
   if (!path || !existsSync(path)) {
+    const said = path ? `${path}, where there is no file` : "nothing";
     throw new Error(
-      `CPC_NODE_BIN must say where the program cpc-node is (it says ${path ? `${path}, where there is no file` : "nothing"}); ` +
+      `CPC_NODE_BIN must say where the program cpc-node is (it says ${said}); ` +
         "`cargo xtask test --only strangers` or `--only browser` builds it and says so by itself",
     );
   }
@@ -95,7 +99,10 @@ export class CpcNode {
    * Starts a node, and waits until it is ready. It has an identity of its own that ends with the story, unless it is
    * given a `dataDir`.
    */
-  static async start(scope, { network = uniqueNetwork(), listen = LISTEN, dataDir, http = "127.0.0.1:0", words = [] } = {}) {
+  static async start(
+    scope,
+    { network = uniqueNetwork(), listen = LISTEN, dataDir, http = "127.0.0.1:0", words = [] } = {},
+  ) {
     const node = new CpcNode();
     const folder = dataDir ?? (await temporaryFolder(scope));
     const listening = listen.flatMap((address) => ["--listen", address]);
@@ -147,7 +154,9 @@ export class CpcNode {
 
   /** Its address for a transport: `tcp`, `ws` or `webrtc-direct`, with its peer id. */
   address(transport) {
-    const last = { tcp: /\/tcp\/\d+\/p2p\//, ws: /\/ws\/p2p\//, "webrtc-direct": /\/webrtc-direct\/.*\/p2p\// }[transport];
+    const last = { tcp: /\/tcp\/\d+\/p2p\//, ws: /\/ws\/p2p\//, "webrtc-direct": /\/webrtc-direct\/.*\/p2p\// }[
+      transport
+    ];
     const found = this.ready.addresses.find((address) => last.test(address));
     if (found === undefined) {
       throw new Error(`the node has no address for ${transport}: ${this.ready.addresses.join(", ")}`);
