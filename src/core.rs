@@ -381,7 +381,10 @@ impl Core {
                         self.routing.outbox.rejected(neighbour, nonce, &reason, &mut self.out);
                 }
             }
-            Content::Goodbye => self.connections.said_goodbye(neighbour),
+            Content::Goodbye => {
+                self.connections.said_goodbye(neighbour);
+                self.discovery.leave_alone(now, &neighbour);
+            }
             Content::Nothing => {}
         }
     }

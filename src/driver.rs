@@ -154,7 +154,7 @@ impl Driver {
             stop: Stop::Running,
             config,
         };
-        driver.gossip.begin(driver.swarm.behaviour_mut());
+        driver.gossip.begin(&mut driver.swarm.behaviour_mut().gossip);
         driver.listen().await?;
         driver.carry_out();
         Ok((driver, to_keep))

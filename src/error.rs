@@ -2,35 +2,16 @@
 //! `is_retryable` tells whether the same call may succeed later without a change, and `code` is a stable name that
 //! JavaScript, logs and metrics share.
 
+pub(crate) mod parse;
+
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
+pub use parse::ParseError;
+
 use crate::message::MessageId;
-
-/// A text that is not what it should be: an address, a peer id, a group name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: expected {expected}")]
-pub struct ParseError {
-    what: &'static str,
-    text: String,
-    expected: &'static str,
-}
-
-impl ParseError {
-    /// Longest part of the offending text that is repeated, in characters: it may come from a stranger.
-    const MAX_SHOWN: usize = 120;
-
-    pub(crate) fn new(what: &'static str, text: &str, expected: &'static str) -> Self {
-        Self { what, text: text.chars().take(Self::MAX_SHOWN).collect(), expected }
-    }
-
-    /// A stable name for this error.
-    pub fn code(&self) -> &'static str {
-        "invalid_argument"
-    }
-}
 
 /// A configuration that can't be used. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -211,11 +211,13 @@ pub enum RejectReason {
     ForgedRecord,
     /// A message of a group this node has not joined.
     UnknownGroup,
+    /// More lanes on one connection than anybody needs.
+    TooManyLanes,
 }
 
 impl RejectReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [RejectReason; 11] = [
+    pub const ALL: [RejectReason; 12] = [
         RejectReason::Oversized,
         RejectReason::Malformed,
         RejectReason::Truncated,
@@ -227,6 +229,7 @@ impl RejectReason {
         RejectReason::TooManyHops,
         RejectReason::ForgedRecord,
         RejectReason::UnknownGroup,
+        RejectReason::TooManyLanes,
     ];
 
     /// The stable name.
@@ -243,6 +246,7 @@ impl RejectReason {
             RejectReason::TooManyHops => "too_many_hops",
             RejectReason::ForgedRecord => "forged_record",
             RejectReason::UnknownGroup => "unknown_group",
+            RejectReason::TooManyLanes => "too_many_lanes",
         }
     }
 }

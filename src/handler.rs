@@ -357,7 +357,7 @@ impl NetworkHandler {
         if let kind @ MessageKind::Unknown(_) = message.kind() {
             return Err(SendError::ReservedKind(kind));
         }
-        if self.inner.published.snapshot.load().phase == Phase::Stopped {
+        if matches!(self.inner.published.snapshot.load().phase, Phase::Draining | Phase::Stopped) {
             return Err(SendError::ShuttingDown);
         }
         // 2^32 messages in one run are weeks at full speed; then the epoch's neighbour is used up by one.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ParseError;
+use crate::error::parse::ParseError;
 
 /// How urgent a message is. Each priority has its own queue and its own lane on the wire, so urgent messages overtake
 /// bulky ones instead of waiting behind them.

@@ -362,6 +362,20 @@ async fn bytes_from_standard_input_arrive_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_post_is_taken_and_one_that_nobody_takes_fails_in_time() {
+    let mut node = Node::start(&[]).await;
+    let posted = cpc_node(&["post", "--bootstrap", node.address(), "to everybody"]).await;
+    assert!(posted.status.success(), "{}", text(&posted.stderr));
+    let message = node.running.message().await;
+    assert_eq!((&message["payload"], &message["delivery"]), (&"to everybody".into(), &"all".into()));
+
+    let nobody = "/ip4/127.0.0.1/tcp/1";
+    let lost = cpc_node(&["post", "--bootstrap", nobody, "--timeout", "1s", "anybody?"]).await;
+    assert_eq!(lost.status.code(), Some(1));
+    assert!(text(&lost.stderr).contains("nobody took the post"), "{}", text(&lost.stderr));
+}
+
+#[tokio::test]
 async fn a_bare_peer_id_is_enough_where_it_can_be_found() {
     let mut node = Node::start(&[]).await;
     let sent = cpc_node(&["send", "--to", node.peer(), "--bootstrap", node.address(), "found you"]).await;

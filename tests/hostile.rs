@@ -230,6 +230,20 @@ async fn a_stream_cut_inside_a_frame_is_truncated() {
 }
 
 #[tokio::test]
+async fn more_lanes_than_anybody_needs_are_refused() {
+    let network = network();
+    let net = start(config(&network)).await;
+    let mut events = net.events();
+    let mut stranger = Stranger::connect(address(&net), net.local_peer_id()).await;
+    let mut lanes = Vec::new();
+    for _ in 0..9 {
+        lanes.push(stranger.open().await);
+    }
+    assert_eq!(rejected(&mut events).await, (stranger.peer(), RejectReason::TooManyLanes));
+    lives_on(&net, &network).await;
+}
+
+#[tokio::test]
 async fn the_five_fields_of_another_implementation_are_a_message() {
     let net = start(config(&network())).await;
     let mut messages = net.messages();

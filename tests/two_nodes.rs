@@ -385,3 +385,21 @@ async fn the_streams_end_with_the_node() {
     assert!(soon("the end of messages", messages.next()).await.is_none());
     assert!(events.next().now_or_never().is_some_and(|event| event.is_none()), "an ended stream stays ended");
 }
+
+/// An app may keep a handle anywhere and await its calls in any task.
+#[test]
+fn handles_and_their_calls_can_go_to_other_threads() {
+    fn sendable<T: Send>(_: &T) {}
+    fn shareable<T: Clone + Send + Sync>() {}
+    shareable::<NetworkHandler>();
+    shareable::<cpc_net::Receipt>();
+    sendable(&NetworkHandler::new(cpc_net::NetworkConfig::default()));
+    let calls = |net: &NetworkHandler, peer: PeerId| {
+        sendable(&net.shutdown());
+        sendable(&net.connect(peer));
+        sendable(&net.disconnect(peer));
+        sendable(&net.events());
+        sendable(&net.messages());
+    };
+    let _ = calls;
+}

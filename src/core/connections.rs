@@ -4,6 +4,8 @@
 //! Invariant: a peer is in exactly one [`State`], each state holds what belongs to it and nothing else, and every change
 //! is announced with its cause. Peers that are neither connected nor wanted are forgotten here.
 
+mod state;
+
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
@@ -15,98 +17,15 @@ use super::{ConnectRequest, DialId, Now, Output, RequestId, Settings, input::Lin
 use crate::{
     config::ConnectionsConfig,
     error::ConnectError,
-    event::{NetworkEvent, StateCause},
+    event::StateCause,
     peer::{ConnectionKind, ConnectionState},
 };
 
+pub(crate) use state::Keep;
+use state::{Links, Peer, State, change, state_changed, updated};
+
 /// How long a goodbye may take before the connection is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Why a peer should be connected. A stronger reason is not replaced by a weaker one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Keep {
-    /// It came by itself, or the app let it go: nothing is done to keep it.
-    Not,
-    /// To have enough peers, or because mail waits for it.
-    Known,
-    /// The app asked for it.
-    Wanted,
-    /// It is a bootstrap node.
-    Bootstrap,
-}
-
-#[derive(Debug)]
-enum State {
-    Disconnected { retry_at: Option<Duration> },
-    Connecting { dial: DialId },
-    Connected { since: Duration, links: Links },
-    Disconnecting { links: Links, close_at: Duration },
-}
-
-/// At least one connection.
-#[derive(Debug)]
-struct Links {
-    first: Link,
-    more: Vec<Link>,
-}
-
-impl Links {
-    fn iter(&self) -> impl Iterator<Item = &Link> {
-        std::iter::once(&self.first).chain(&self.more)
-    }
-
-    /// Takes one out; `None` when it was the last.
-    fn without(mut self, gone: LinkId) -> Option<Self> {
-        self.more.retain(|link| link.id != gone);
-        if self.first.id != gone {
-            return Some(self);
-        }
-        let mut more = self.more.into_iter();
-        more.next().map(|first| Links { first, more: more.collect() })
-    }
-}
-
-#[derive(Debug)]
-struct Peer {
-    state: State,
-    keep: Keep,
-    /// Attempts that failed since the last success.
-    failures: u32,
-    latency: Option<Duration>,
-    /// `None` until identify or the first lane tells.
-    speaks_cpc: Option<bool>,
-    said_goodbye: bool,
-}
-
-impl Peer {
-    fn new() -> Self {
-        Self {
-            state: State::Disconnected { retry_at: None },
-            keep: Keep::Not,
-            failures: 0,
-            latency: None,
-            speaks_cpc: None,
-            said_goodbye: false,
-        }
-    }
-
-    fn public_state(&self) -> ConnectionState {
-        match self.state {
-            State::Disconnected { .. } => ConnectionState::Disconnected,
-            State::Connecting { .. } => ConnectionState::Connecting,
-            State::Connected { .. } => ConnectionState::Connected,
-            State::Disconnecting { .. } => ConnectionState::Disconnecting,
-        }
-    }
-
-    fn links(&self) -> impl Iterator<Item = &Link> {
-        let links = match &self.state {
-            State::Connected { links, .. } | State::Disconnecting { links, .. } => Some(links),
-            State::Disconnected { .. } | State::Connecting { .. } => None,
-        };
-        links.into_iter().flat_map(Links::iter)
-    }
-}
 
 struct Dial {
     peer: Option<PeerId>,
@@ -600,19 +519,4 @@ impl Connections {
 pub(super) fn backoff(config: &ConnectionsConfig, failures: u32, random: &mut Random) -> Duration {
     let bound = config.retry_initial.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
     random.up_to(bound.min(config.retry_max))
-}
-
-fn change(peer: PeerId, entry: &mut Peer, state: State, cause: StateCause, out: &mut impl Extend<Output>) {
-    let from = entry.public_state();
-    entry.state = state;
-    out.extend([state_changed(peer, from, entry.public_state(), cause)]);
-}
-
-fn state_changed(peer: PeerId, from: ConnectionState, to: ConnectionState, cause: StateCause) -> Output {
-    Output::Event(NetworkEvent::StateChanged { peer, from, to, cause })
-}
-
-fn updated(peer: PeerId, entry: &Peer) -> Output {
-    let kind = entry.links().map(|link| link.kind).min();
-    Output::Event(NetworkEvent::PeerUpdated { peer, kind })
 }

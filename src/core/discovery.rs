@@ -124,7 +124,7 @@ impl Discovery {
         self.book.add(now, peer, addresses, DiscoverySource::Manual);
     }
 
-    /// The app wants no connection to this peer: it is not dialled for the number's sake for some time.
+    /// The app, or the peer itself, wants no connection: it is not dialled for the number's sake for some time.
     pub(crate) fn leave_alone(&mut self, now: Now, peer: &PeerId) {
         self.book.pause(peer, now.since_start + self.refresh_interval);
     }

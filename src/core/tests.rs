@@ -277,6 +277,21 @@ fn as_many_peers_as_wanted_are_dialled_and_no_more() {
 }
 
 #[test]
+fn who_has_said_goodbye_is_not_dialled_again_at_once() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    let addresses = vec![address("/ip4/192.0.2.1/tcp/1")];
+    bench.handle(Input::Discovered { peer, addresses, source: DiscoverySource::PeerExchange });
+    let (link, _) = bench.open(peer, false, None);
+    let goodbye = Incoming { content: Content::Goodbye, acknowledged: vec![] };
+    bench.handle(Input::Frames { peer, batch: vec![Ok(goodbye)], bytes: 1 });
+    let outputs = bench.handle(Input::LinkClosed { peer, link, reason: "closed".into() });
+    assert_eq!(causes(&outputs), [StateCause::Goodbye]);
+    assert!(dials(&bench.pass(Duration::from_secs(30))).is_empty(), "its wish is respected");
+    assert_eq!(dials(&bench.pass(Duration::from_secs(60))).len(), 1, "but not for ever");
+}
+
+#[test]
 fn neighbours_are_told_of_each_other_and_only_news_is_passed_on() {
     let mut bench = Bench::new(|_| {});
     let (one, two) = (PeerId::random(), PeerId::random());

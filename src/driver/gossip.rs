@@ -13,7 +13,7 @@ use libp2p::{
     identity::Keypair,
 };
 
-use super::{Driver, behaviour::Behaviour};
+use super::Driver;
 use crate::{
     config::NetworkConfig,
     core::{Input, OutgoingMessage, Topic},
@@ -80,22 +80,22 @@ impl Gossip {
     }
 
     /// Joins what every node joins.
-    pub(super) fn begin(&mut self, behaviour: &mut Behaviour) {
-        self.subscribe(behaviour, Topic::All);
+    pub(super) fn begin(&mut self, gossip: &mut gossipsub::Behaviour) {
+        self.subscribe(gossip, Topic::All);
     }
 
-    pub(super) fn subscribe(&mut self, behaviour: &mut Behaviour, topic: Topic) {
+    pub(super) fn subscribe(&mut self, gossip: &mut gossipsub::Behaviour, topic: Topic) {
         let name = self.name(&topic);
         // It fails only where a subscription filter forbids the topic; there is none.
-        if let Err(error) = behaviour.gossip.subscribe(&name) {
+        if let Err(error) = gossip.subscribe(&name) {
             tracing::warn!(%error, topic = %name, "can't subscribe");
         }
         self.topics.insert(name.hash(), topic);
     }
 
-    pub(super) fn unsubscribe(&mut self, behaviour: &mut Behaviour, topic: &Topic) {
+    pub(super) fn unsubscribe(&mut self, gossip: &mut gossipsub::Behaviour, topic: &Topic) {
         let name = self.name(topic);
-        behaviour.gossip.unsubscribe(&name);
+        gossip.unsubscribe(&name);
         self.topics.remove(&name.hash());
     }
 
@@ -103,8 +103,13 @@ impl Gossip {
     ///
     /// # Errors
     /// When nobody took it for now.
-    pub(super) fn publish(&self, behaviour: &mut Behaviour, topic: &Topic, frame: Bytes) -> Result<(), PublishError> {
-        match behaviour.gossip.publish(self.name(topic), frame.to_vec()) {
+    pub(super) fn publish(
+        &self,
+        gossip: &mut gossipsub::Behaviour,
+        topic: &Topic,
+        frame: Bytes,
+    ) -> Result<(), PublishError> {
+        match gossip.publish(self.name(topic), frame.to_vec()) {
             Ok(_) | Err(PublishError::Duplicate) => Ok(()),
             Err(error) => Err(error),
         }
@@ -182,7 +187,7 @@ impl Driver {
     }
 
     pub(super) fn publish(&mut self, topic: Topic, message: OutgoingMessage) {
-        match self.gossip.publish(self.swarm.behaviour_mut(), &topic, message.frame.clone()) {
+        match self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, &topic, message.frame.clone()) {
             Ok(()) => self.handle(Input::Published { nonce: message.nonce, priority: message.priority }),
             Err(error) => {
                 tracing::debug!(%error, nonce = message.nonce, "a broadcast has to wait");

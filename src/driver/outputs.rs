@@ -68,8 +68,8 @@ impl Driver {
                 }
             }
             Output::Publish { topic, message } => self.publish(topic, message),
-            Output::Subscribe(topic) => self.gossip.subscribe(self.swarm.behaviour_mut(), topic),
-            Output::Unsubscribe(topic) => self.gossip.unsubscribe(self.swarm.behaviour_mut(), &topic),
+            Output::Subscribe(topic) => self.gossip.subscribe(&mut self.swarm.behaviour_mut().gossip, topic),
+            Output::Unsubscribe(topic) => self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip, &topic),
             Output::Search(search) => self.search(search),
             Output::Reserve { relay, address } => match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
                 Ok(listener) => drop(self.reservations.insert(listener, relay)),

@@ -3,6 +3,8 @@
 //! Known limits until transports of our own replace them: a flush over WebSocket may take up to 100 ms, and a WebRTC
 //! stream breaks when more than 16 KiB wait to be read.
 
+mod impatient;
+
 use libp2p::{
     Multiaddr, PeerId, Transport as _,
     core::{
@@ -40,7 +42,7 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
         relay_transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(yamux::Config::default()).boxed();
     let mut transport = DummyTransport::<Connection>::new().boxed();
     if config.transport.websocket {
-        let websocket = websocket_websys::Transport::default()
+        let websocket = impatient::Impatient::new(websocket_websys::Transport::default())
             .upgrade(Version::V1Lazy)
             .authenticate(noise()?)
             .multiplex(yamux::Config::default())

@@ -10,7 +10,10 @@ use libp2p::{
     PeerId,
     identity::{Keypair, PublicKey},
 };
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 
 use super::{
     generated::{
@@ -28,6 +31,9 @@ use crate::{
 
 /// What a frame may hold besides its payload, bytes: peer ids, signature, group name and the small fields.
 pub(crate) const MAX_FRAME_OVERHEAD: usize = 512;
+
+/// What a frame without an author may hold: CPC's five fields, the kind, and acknowledgements.
+const NEIGHBOURS_FIELDS: [u32; 7] = [1, 2, 3, 4, 5, 12, 13];
 
 /// Records beyond this in one peer list are not looked at.
 const MAX_RECORDS: usize = 64;
@@ -97,7 +103,6 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
 /// Reads a frame that came from `neighbour`, and checks all of it that needs no memory of earlier frames. Costs a
 /// signature verification: not for the driver's task.
 pub(crate) fn decode(bytes: &Bytes, neighbour: PeerId, max_payload: usize) -> Result<Incoming, Rejection> {
-    let malformed = |detail: String| Rejection::new(RejectReason::Malformed, detail);
     let wire = CpcMessage::decode(bytes.clone()).map_err(|error| malformed(error.to_string()))?;
     let priority = WirePriority::try_from(wire.priority)
         .map(from_wire_priority)
@@ -105,11 +110,13 @@ pub(crate) fn decode(bytes: &Bytes, neighbour: PeerId, max_payload: usize) -> Re
     let message_type = Type::try_from(wire.message_type)
         .map_err(|_| malformed(format!("there is no message type {}", wire.message_type)))?;
 
+    // Its sender can tell by the nonce which message was meant.
+    let answerable = |rejection| Rejection { nonce: Some(wire.nonce), ..rejection };
     let (id, authenticity) = if wire.sender.is_empty() {
-        only_a_neighbours_fields(bytes, &wire)?;
+        only_a_neighbours_fields(bytes).map_err(answerable)?;
         (MessageId { sender: neighbour, nonce: wire.nonce }, Authenticity::Connection)
     } else {
-        let sender = verified_sender(bytes, &wire)?;
+        let sender = verified_sender(bytes, &wire).map_err(answerable)?;
         (MessageId { sender, nonce: wire.nonce }, Authenticity::Signed)
     };
     let rejected = |reason, detail: String| Rejection { reason, detail, nonce: Some(wire.nonce) };
@@ -161,26 +168,24 @@ pub(crate) fn decode(bytes: &Bytes, neighbour: PeerId, max_payload: usize) -> Re
     Ok(Incoming { content, acknowledged: wire.acknowledged.into_iter().map(from_wire).collect() })
 }
 
-/// Without an author only what concerns the two neighbours may be said. Comparing lengths finds fields that this
-/// version doesn't know: they might need an author's signature just as well.
-fn only_a_neighbours_fields(bytes: &[u8], wire: &CpcMessage) -> Result<(), Rejection> {
-    let plain = CpcMessage {
-        nonce: wire.nonce,
-        priority: wire.priority,
-        message_type: wire.message_type,
-        payload: wire.payload.clone(),
-        signature: wire.signature.clone(),
-        kind: wire.kind,
-        acknowledged: wire.acknowledged.clone(),
-        ..Default::default()
-    };
-    // Defaults that another implementation writes out cost two bytes each and say nothing.
-    let spelled_out_defaults = bytes.len().saturating_sub(plain.encoded_len()) <= 2 * 5 && plain == *wire;
-    if plain.encoded_len() == bytes.len() || spelled_out_defaults {
-        Ok(())
-    } else {
-        Err(Rejection::new(RejectReason::Unsigned, "fields that need the author's signature, and no author"))
+/// Without an author only what concerns the two neighbours may be said. A field that this version doesn't know might
+/// need an author's signature just as well.
+fn only_a_neighbours_fields(bytes: &[u8]) -> Result<(), Rejection> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (field, wire_type) = decode_key(&mut rest).map_err(|error| malformed(error.to_string()))?;
+        skip_field(wire_type, field, &mut rest, DecodeContext::default())
+            .map_err(|error| malformed(error.to_string()))?;
+        if !NEIGHBOURS_FIELDS.contains(&field) {
+            let detail = format!("field {field} needs the author's signature, and there is no author");
+            return Err(Rejection::new(RejectReason::Unsigned, detail));
+        }
     }
+    Ok(())
+}
+
+fn malformed(detail: String) -> Rejection {
+    Rejection::new(RejectReason::Malformed, detail)
 }
 
 fn verified_sender(bytes: &[u8], wire: &CpcMessage) -> Result<PeerId, Rejection> {
@@ -354,6 +359,13 @@ mod tests {
         ] {
             assert_eq!(reason(field.encode_to_vec(), neighbour), RejectReason::Unsigned, "{field:?}");
         }
+    }
+
+    #[test]
+    fn not_even_a_small_field_of_a_later_version_passes_without_an_author() {
+        let (_, neighbour) = keys();
+        let five = CpcMessage { nonce: 5, payload: "hi".into(), ..Default::default() }.encode_to_vec();
+        assert_eq!(reason([&five[..], &[0xa0, 0x01, 0x01]].concat(), neighbour), RejectReason::Unsigned);
     }
 
     #[test]

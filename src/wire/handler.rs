@@ -23,7 +23,7 @@ use super::{
     PROTOCOL,
     lane::{LaneEvent, Limits, read_lane, write_lane},
 };
-use crate::message::Priority;
+use crate::{event::RejectReason, frame::Rejection, message::Priority};
 
 /// Frames that may wait in one lane of one connection. The core keeps below it, so it is never reached.
 pub(crate) const LANE_CAPACITY: usize = 512;
@@ -160,7 +160,10 @@ impl ConnectionHandler for LaneHandler {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
                 if self.inbound >= MAX_INBOUND {
-                    tracing::debug!(peer = %self.neighbour, "a lane beyond the limit is refused");
+                    let detail = format!("a connection may have {MAX_INBOUND} lanes");
+                    let rejection = Rejection::new(RejectReason::TooManyLanes, detail);
+                    let batch = vec![Err(rejection)];
+                    self.reports.push_back(HandlerEvent::Lane(LaneEvent::Read { batch, bytes: 0 }));
                     return;
                 }
                 self.inbound += 1;

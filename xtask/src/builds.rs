@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::{
     cargo,
     failure::Failure,
-    gates,
     run::Run,
     setup::{self, npm::npm},
+    wasm_imports,
     workspace::Workspace,
 };
 
@@ -50,7 +50,7 @@ impl<'w> Builds<'w> {
             setup::rust::wasm_target(workspace)?;
             tell("the wasm module; the first time takes about four minutes on two cores");
             let module = cargo::build(workspace, &arguments, "wasm module", cargo::wasm_module)?;
-            gates::loads_in_a_browser(&module)?;
+            wasm_imports::loads_in_a_browser(&module)?;
             Ok(module)
         })
     }
@@ -70,7 +70,7 @@ impl<'w> Builds<'w> {
                 .arg(&module)
                 .remedy("wasm-bindgen and the crate of that name must be of the same version: see Cargo.lock")
                 .run()?;
-            gates::loads_in_a_browser(&package.join("cpc_net_bg.wasm"))?;
+            wasm_imports::loads_in_a_browser(&package.join("cpc_net_bg.wasm"))?;
             Ok(package)
         })
     }

@@ -1,13 +1,9 @@
 //! What is checked on the browser's build as a whole: what it depends on and what it asks of its host.
 
-use std::{fs, path::Path};
-
 use crate::{
     builds::{Builds, size},
     cargo::cargo,
     failure::Failure,
-    run::file_failure,
-    wasm_imports::imports,
     workspace::Workspace,
 };
 
@@ -46,21 +42,6 @@ fn no_tokio_in_the_browser(workspace: &Workspace) -> Result<(), Failure> {
 fn package_name(line: &str) -> Option<&str> {
     let (name, version) = line.split_once(' ')?;
     version.starts_with('v').then_some(name)
-}
-
-/// A module that imports from `env` expects a C library that no browser has: it would compile and never load.
-pub fn loads_in_a_browser(module: &Path) -> Result<(), Failure> {
-    let bytes = fs::read(module).map_err(|error| file_failure("can't read", module, &error))?;
-    let imports = imports(&bytes).map_err(|error| Failure::new(error).context(module.display()))?;
-    let stray: Vec<_> =
-        imports.iter().filter(|import| import.module == "env").map(|import| import.name.as_str()).collect();
-    if stray.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("{} imports {} from `env`", module.display(), stray.join(", "))).remedy(
-        "some dependency calls C functions that nothing defines in a browser; the names above lead to it.\n\
-         `cargo tree --target wasm32-unknown-unknown --features js` shows who brings it",
-    ))
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! Reads what a wasm module wants from its host: the import section of the binary format, and nothing else.
 
+use std::{fs, path::Path};
+
+use crate::{failure::Failure, run::file_failure};
+
 /// Something a module wants from its host.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Import {
@@ -124,6 +128,21 @@ impl<'m> Reader<'m> {
     fn broken(&self, why: &str) -> String {
         format!("the module is broken at byte {} of its part: {why}", self.length - self.rest.len())
     }
+}
+
+/// A module that imports from `env` expects a C library that no browser has: it would compile and never load.
+pub fn loads_in_a_browser(module: &Path) -> Result<(), Failure> {
+    let bytes = fs::read(module).map_err(|error| file_failure("can't read", module, &error))?;
+    let imports = imports(&bytes).map_err(|error| Failure::new(error).context(module.display()))?;
+    let stray: Vec<_> =
+        imports.iter().filter(|import| import.module == "env").map(|import| import.name.as_str()).collect();
+    if stray.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} imports {} from `env`", module.display(), stray.join(", "))).remedy(
+        "some dependency calls C functions that nothing defines in a browser; the names above lead to it.\n\
+         `cargo tree --target wasm32-unknown-unknown --features js` shows who brings it",
+    ))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod bounded;
+mod errand;
 mod failure;
 mod http;
 mod keygen;

@@ -7,10 +7,10 @@ use cpc_net::{BroadcastScope, GroupName, Message, MessageId, NetworkConfig, Netw
 use futures::StreamExt;
 
 use crate::{
+    errand,
     failure::Failure,
     options::{self, NodeOptions},
     output::{self, Progress},
-    signals,
     words::Words,
 };
 
@@ -43,15 +43,9 @@ impl PostArgs {
     /// A node that is there for one post only.
     fn config(&self) -> Result<NetworkConfig, Failure> {
         let mut config = self.node.over(NetworkConfig::default())?;
-        config.listen = Some(Vec::new());
-        config.external_addresses.clear();
-        // The file and the environment may be those of a node that runs already: two nodes can't be the same peer.
-        config.data_dir.clone_from(&self.node.data_dir);
-        config.relay.server = false;
-        config.relay.reservations = Some(0);
+        errand::configure(&mut config, &self.node, self.timeout);
         // With nobody to ask, the local network is the only place to look.
         config.discovery.mdns = config.bootstrap.is_empty();
-        config.delivery.timeout = self.timeout;
         config.validate()?;
         Ok(config)
     }
@@ -62,32 +56,11 @@ pub(crate) async fn post(args: PostArgs) -> Result<(), Failure> {
     let config = args.config()?;
     // Before signals are taken over: until then Ctrl-C ends a read that nobody feeds.
     let message = args.words.message(config.limits.max_payload)?;
-    let mut signals = signals::watch()?;
-    let progress = Progress::start("starting a node");
-    let outcome = tokio::select! {
-        outcome = post_with(config, &args, message, &progress) => outcome,
-        () = signals.next() => Err(Failure::Interrupted),
-    };
-    drop(progress);
-    output::print(&format!("posted {}", outcome?))
-}
-
-async fn post_with(
-    config: NetworkConfig,
-    args: &PostArgs,
-    message: Message,
-    progress: &Progress,
-) -> Result<MessageId, Failure> {
-    let net = NetworkHandler::new(config).await?;
-    progress.step("looking for somebody who takes the post");
-    let taken = taken(&net, args.group.clone(), message, args.words.priority(), progress);
-    let outcome = tokio::time::timeout(args.timeout, taken).await.unwrap_or_else(|_| {
-        let waited = humantime::format_duration(args.timeout);
-        Err(Failure::Failed(format!("nobody took the post within {waited}: {}", progress.describe())))
+    let posted = errand::run(config, args.timeout, "nobody took the post", async |net, progress| {
+        progress.step("looking for somebody who takes the post");
+        taken(net, args.group.clone(), message, args.words.priority(), progress).await
     });
-    progress.step("saying goodbye");
-    net.shutdown().await;
-    outcome
+    output::print(&format!("posted {}", posted.await?))
 }
 
 async fn taken(

@@ -14,10 +14,10 @@ use futures::StreamExt;
 use libp2p::multiaddr::Protocol;
 
 use crate::{
+    errand,
     failure::Failure,
     options::{self, NodeOptions},
     output::{self, Progress},
-    signals,
     words::Words,
 };
 
@@ -91,12 +91,7 @@ impl SendArgs {
     /// A node that is there for one message only: nobody reaches it, it keeps nothing, and it talks to nobody it needn't.
     fn config(&self) -> Result<NetworkConfig, Failure> {
         let mut config = self.node.over(NetworkConfig::default())?;
-        config.listen = Some(Vec::new());
-        config.external_addresses.clear();
-        // The file and the environment may be those of a node that runs already: two nodes can't be the same peer.
-        config.data_dir.clone_from(&self.node.data_dir);
-        config.relay.server = false;
-        config.relay.reservations = Some(0);
+        errand::configure(&mut config, &self.node, self.timeout);
         config.discovery.target_peers = 0;
         config.discovery.mdns = false;
         match self.to {
@@ -108,7 +103,6 @@ impl SendArgs {
             // With nobody to ask, the local network is the only place to look.
             Target::Somewhere(_) => config.discovery.mdns = config.bootstrap.is_empty(),
         }
-        config.delivery.timeout = self.timeout;
         config.delivery.drain_timeout = GOODBYE;
         config.validate()?;
         Ok(config)
@@ -120,31 +114,11 @@ pub(crate) async fn send(args: SendArgs) -> Result<(), Failure> {
     let config = args.config()?;
     // Before signals are taken over: until then Ctrl-C ends a read that nobody feeds.
     let message = args.words.message(config.limits.max_payload)?;
-    let mut signals = signals::watch()?;
-    let progress = Progress::start("starting a node");
-    let outcome = tokio::select! {
-        outcome = send_with(config, &args, message, &progress) => outcome,
-        () = signals.next() => Err(Failure::Interrupted),
-    };
-    drop(progress);
-    output::print(&format!("delivered {}", outcome?))
-}
-
-async fn send_with(
-    config: NetworkConfig,
-    args: &SendArgs,
-    message: Message,
-    progress: &Progress,
-) -> Result<MessageId, Failure> {
-    let net = NetworkHandler::new(config).await?;
-    let delivered = deliver(&net, &args.to, message, args.words.priority(), progress);
-    let outcome = tokio::time::timeout(args.timeout, delivered).await.unwrap_or_else(|_| {
-        let waited = humantime::format_duration(args.timeout);
-        Err(Failure::Failed(format!("not delivered to {} within {waited}: {}", args.to.peer(), progress.describe())))
+    let undone = format!("not delivered to {}", args.to.peer());
+    let delivered = errand::run(config, args.timeout, &undone, async |net, progress| {
+        deliver(net, &args.to, message, args.words.priority(), progress).await
     });
-    progress.step("saying goodbye");
-    net.shutdown().await;
-    outcome
+    output::print(&format!("delivered {}", delivered.await?))
 }
 
 async fn deliver(
