@@ -288,11 +288,6 @@ impl Core {
         NetworkStats { outbox: self.routing.outbox.len(), ..self.health.stats.clone() }
     }
 
-    /// The groups joined.
-    pub(crate) fn groups(&self) -> &BTreeSet<GroupName> {
-        &self.groups
-    }
-
     /// Whether shutdown has begun.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining_until.is_some()

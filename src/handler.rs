@@ -330,7 +330,7 @@ impl NetworkHandler {
             listen_addrs: snapshot.listen_addrs.clone(),
             connected: snapshot.connected,
             known: snapshot.peers.len(),
-            groups: snapshot.groups.clone(),
+            groups: self.groups().iter().cloned().collect(),
             uptime: snapshot.stopped_at.unwrap_or_else(|| self.inner.clock.elapsed()),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     core::PeerView,
     event::NetworkEvent,
     hub::Hub,
-    message::{GroupName, ReceivedMessage},
+    message::ReceivedMessage,
     peer::{ConnectionState, NetworkStats, Phase},
 };
 
@@ -21,7 +21,6 @@ pub(crate) struct Snapshot {
     pub(crate) listen_addrs: Vec<Multiaddr>,
     pub(crate) peers: Arc<BTreeMap<PeerId, Arc<PeerView>>>,
     pub(crate) connected: usize,
-    pub(crate) groups: Vec<GroupName>,
     pub(crate) stats: NetworkStats,
     /// When the node stopped.
     pub(crate) stopped_at: Option<Duration>,
@@ -41,7 +40,6 @@ impl Published {
             listen_addrs: Vec::new(),
             peers: Arc::default(),
             connected: 0,
-            groups: Vec::new(),
             stats: NetworkStats::default(),
             stopped_at: None,
         };
@@ -93,7 +91,6 @@ impl Driver {
             listen_addrs: self.swarm.listeners().cloned().collect(),
             peers,
             connected,
-            groups: self.core.groups().iter().cloned().collect(),
             stats: self.core.stats(),
             stopped_at: None,
         };
