@@ -403,3 +403,33 @@ fn handles_and_their_calls_can_go_to_other_threads() {
     };
     let _ = calls;
 }
+
+#[tokio::test]
+async fn names_are_resolved() {
+    let network = network();
+    let node = start(config(&network).listen("/ip4/127.0.0.1/tcp/0/ws")).await;
+    for address in addresses(&node) {
+        let named: cpc_net::Multiaddr =
+            address.to_string().replace("/ip4/127.0.0.1/", "/dns4/localhost/").parse().expect("an address");
+        let one = start(config(&network).no_listen()).await;
+        assert_eq!(soon("connecting", one.connect(named)).await, Ok(node.local_peer_id()));
+    }
+}
+
+#[tokio::test]
+async fn a_webrtc_address_stays_the_same_over_a_restart() {
+    let network = network();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = folder.path().display().to_string();
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let net = start(config(&network).listen("/ip4/127.0.0.1/udp/0/webrtc-direct").data_dir(&place)).await;
+        let hash = net.listen_addrs().iter().flat_map(|address| address.iter()).find_map(|part| match part {
+            libp2p::multiaddr::Protocol::Certhash(hash) => Some(hash),
+            _ => None,
+        });
+        hashes.push(hash.expect("a hash of the certificate"));
+        net.shutdown().await;
+    }
+    assert_eq!(hashes[0], hashes[1], "pages that know the address find the node again");
+}
