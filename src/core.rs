@@ -33,12 +33,13 @@ use crate::{
     error::ConnectError,
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Incoming, Rejection},
-    message::{GroupName, MessageId, ReceivedMessage},
+    message::{GroupName, MessageId, Priority, ReceivedMessage},
     peer::{ConnectionState, NetworkStats},
 };
 
 pub(crate) use input::{
-    ConnectRequest, DialId, Input, Link, LinkId, Now, OutgoingMessage, Output, PeerFacts, RequestId, Search, Topic,
+    ConnectRequest, DialId, GossipVerdict, Input, Link, LinkId, Now, OutgoingMessage, Output, PeerFacts, RequestId,
+    Search, Topic,
 };
 pub(crate) use view::PeerView;
 
@@ -49,7 +50,7 @@ use random::Random;
 use routing::Routing;
 use trust::Trust;
 
-/// Below this score a peer gets no more ERROR replies: they would only cost us.
+/// Below this score a peer's rejections are only counted: no event, no ERROR reply.
 const REPLY_SCORE: f32 = 0.3;
 
 /// What the core needs to know of its node.
@@ -78,6 +79,8 @@ pub(crate) struct Core {
     /// When shutdown gives up waiting for what is queued.
     draining_until: Option<Duration>,
     drained: bool,
+    /// When waiting mail is looked at again though nothing has happened.
+    mail_at: Duration,
     out: VecDeque<Output>,
     /// Peers whose view has changed.
     changed: BTreeSet<PeerId>,
@@ -97,6 +100,7 @@ impl Core {
             random: Random::new(settings.seed),
             draining_until: None,
             drained: false,
+            mail_at: Duration::ZERO,
             out: VecDeque::new(),
             changed: BTreeSet::new(),
             settings,
@@ -114,7 +118,6 @@ impl Core {
             Input::Send { peer, message } => {
                 self.health.accepted(message.priority);
                 self.routing.outbox.accept(peer, message, true);
-                self.changed.insert(peer);
                 self.deliver_mail(now, peer);
             }
             Input::BroadcastNeighbors { message } => {
@@ -124,7 +127,9 @@ impl Core {
                     self.health.stats.broadcasts_dropped += 1;
                 }
                 for peer in peers {
-                    self.routing.outbox.accept(peer, message.clone(), false);
+                    if !self.routing.outbox.accept(peer, message.clone(), false) {
+                        self.health.stats.broadcasts_dropped += 1;
+                    }
                     self.deliver_mail(now, peer);
                 }
             }
@@ -142,6 +147,7 @@ impl Core {
                 let dropped = self.routing.pending.failed(now, topic, message);
                 self.health.stats.broadcasts_dropped += dropped;
             }
+            Input::PublishDropped => self.health.stats.broadcasts_dropped += 1,
             Input::Subscribed { topic } => self.routing.pending.somebody_listens(&topic, &mut self.out),
             Input::JoinGroup { group } => {
                 self.groups.insert(group.clone());
@@ -175,12 +181,16 @@ impl Core {
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
                 self.routing.outbox.link_lost(now, peer);
                 self.changed.insert(peer);
-                self.deliver_mail(now, peer);
+                // Who has said goodbye is left alone for a moment, also with mail.
+                if self.connections.state(&peer) == ConnectionState::Connected {
+                    self.deliver_mail(now, peer);
+                }
             }
             Input::DialFailed { dial, reason } => self.dial_failed(now, dial, &reason),
             Input::Identified { peer, facts } => {
                 self.changed.insert(peer);
-                self.discovery.identified(now, peer, facts, &mut self.connections, &mut self.out);
+                let has_mail = self.routing.outbox.has_mail(&peer);
+                self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
             }
             Input::Pinged { peer, latency } => {
@@ -194,20 +204,25 @@ impl Core {
                     self.frame(now, peer, result, true);
                 }
             }
-            Input::Gossiped { source, result } => self.frame(now, source, result, false),
+            Input::Gossiped { source, ticket, result } => {
+                let verdict = self.frame(now, source, *result, false);
+                self.out.push_back(Output::Judge { ticket, verdict });
+            }
             Input::Written { peer, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
-                self.health.sent(priority, count as u64);
                 self.routing.outbox.settled(peer, priority, count);
                 if self.routing.outbox.all_written(&peer) {
                     self.connections.all_written(peer, &mut self.out);
                 }
                 self.deliver_mail(now, peer);
             }
-            Input::Lost { peer, priority, count } => {
+            Input::Lost { peer, priority, count, with_link } => {
                 self.routing.outbox.settled(peer, priority, count);
-                self.routing.outbox.link_lost(now, peer);
-                self.deliver_mail(now, peer);
+                // The end of a connection has its own fact.
+                if !with_link {
+                    self.routing.outbox.link_lost(now, peer);
+                    self.deliver_mail(now, peer);
+                }
             }
             Input::Unsupported { peer } => {
                 self.connections.set_speaks_cpc(peer, false);
@@ -263,6 +278,7 @@ impl Core {
             self.discovery.next_deadline(),
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
+            self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
         .into_iter()
@@ -275,6 +291,8 @@ impl Core {
 impl Core {
     /// Peers whose view has changed since the last call.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<PeerId> {
+        self.changed.extend(self.discovery.take_evicted());
+        self.changed.extend(self.routing.outbox.take_changed());
         std::mem::take(&mut self.changed)
     }
 
@@ -307,7 +325,11 @@ impl Core {
             let addresses = request.address().cloned().into_iter().collect::<Vec<_>>();
             self.discovery.named_by_app(now, peer, addresses);
             self.changed.insert(peer);
-            let dialable = self.discovery.addresses_for_dial(&peer, 0);
+            let mut dialable = self.discovery.addresses_for_dial(&peer, 0);
+            if let Some(address) = request.address().filter(|address| !dialable.contains(address)) {
+                // The address that was asked for is tried, whatever else is known.
+                dialable.insert(0, address.clone());
+            }
             self.connections.connect_peer(now, request, peer, dialable, &mut self.out);
         } else {
             self.connections.connect_address(now, request, &mut self.out);
@@ -334,8 +356,14 @@ impl Core {
         }
     }
 
-    /// One frame from a neighbour, by a lane or by gossip.
-    fn frame(&mut self, now: Now, neighbour: PeerId, result: Result<Incoming, Rejection>, by_lane: bool) {
+    /// One frame from a neighbour, by a lane or by gossip. Returns what becomes of it if it came by gossip.
+    fn frame(
+        &mut self,
+        now: Now,
+        neighbour: PeerId,
+        result: Result<Incoming, Rejection>,
+        by_lane: bool,
+    ) -> GossipVerdict {
         let incoming = match result {
             Ok(incoming) => incoming,
             Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
@@ -349,15 +377,18 @@ impl Core {
             Content::Message(frame) => {
                 let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups: &self.groups };
                 match self.routing.inbox.check(now, frame, context, &self.settings.config) {
-                    Ok(Some(message)) => self.deliver(message),
+                    Ok(Some(message)) => {
+                        self.deliver(message);
+                        return GossipVerdict::PassOn;
+                    }
                     Ok(None) => self.health.stats.duplicates += 1,
-                    Err(rejection) => self.reject(now, neighbour, rejection, by_lane),
+                    Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
                 }
             }
             // Below the app only the two neighbours talk to each other; by gossip it means nothing.
             _ if !by_lane => {
                 let rejection = Rejection::new(RejectReason::Malformed, "a frame between neighbours came by gossip");
-                self.reject(now, neighbour, rejection, false);
+                return self.reject(now, neighbour, rejection, false);
             }
             Content::PeerList { records, forged } => {
                 for rejection in forged {
@@ -382,6 +413,7 @@ impl Core {
             }
             Content::Nothing => {}
         }
+        GossipVerdict::Ignore
     }
 
     fn deliver(&mut self, message: ReceivedMessage) {
@@ -389,19 +421,30 @@ impl Core {
         self.out.push_back(Output::Deliver(message));
     }
 
-    fn reject(&mut self, now: Now, neighbour: PeerId, rejection: Rejection, by_lane: bool) {
+    fn reject(&mut self, now: Now, neighbour: PeerId, rejection: Rejection, by_lane: bool) -> GossipVerdict {
         self.health.rejected(rejection.reason);
+        let late = matches!(
+            rejection.reason,
+            RejectReason::Expired | RejectReason::TooManyHops | RejectReason::Replayed | RejectReason::UnknownGroup
+        );
+        if late && !by_lane {
+            // Whoever passed it on may have had it in time, and need not know better.
+            return GossipVerdict::Ignore;
+        }
         self.trust.offence(now, neighbour, rejection.reason);
         self.changed.insert(neighbour);
-        self.out.push_back(Output::Event(NetworkEvent::MessageRejected {
-            peer: neighbour,
-            reason: rejection.reason,
-            detail: rejection.detail.clone(),
-        }));
-        let safe = by_lane && self.trust.score(now, &neighbour) > REPLY_SCORE;
-        if safe && self.connections.state(&neighbour) == ConnectionState::Connected {
-            self.control(neighbour, ControlContent::Error(rejection));
+        // A peer of no standing is only counted: its rejections would crowd out what matters.
+        if self.trust.score(now, &neighbour) > REPLY_SCORE {
+            self.out.push_back(Output::Event(NetworkEvent::MessageRejected {
+                peer: neighbour,
+                reason: rejection.reason,
+                detail: rejection.detail.clone(),
+            }));
+            if by_lane && self.connections.state(&neighbour) == ConnectionState::Connected {
+                self.control(neighbour, ControlContent::Error(rejection));
+            }
         }
+        GossipVerdict::Reject
     }
 
     /// A frame below the app, past the outbox.
@@ -413,8 +456,10 @@ impl Core {
     fn deliver_mail(&mut self, now: Now, peer: PeerId) {
         match self.connections.state(&peer) {
             ConnectionState::Connected => {
-                let any_left = self.routing.outbox.pump(now, peer, &mut self.out);
-                self.changed.extend(any_left.then_some(peer));
+                let left = self.routing.outbox.pump(now, peer, &mut self.out);
+                for priority in Priority::ALL {
+                    self.health.sent(priority, left[priority.lane()]);
+                }
             }
             ConnectionState::Disconnected if self.routing.outbox.has_mail(&peer) && !self.is_draining() => {
                 let dialable = self.discovery.addresses_for_dial(&peer, 0);
@@ -430,6 +475,12 @@ impl Core {
     }
 
     fn tick(&mut self, now: Now) {
+        if self.mail_at <= now.since_start {
+            self.mail_at = now.since_start + discovery::SEARCH_PAUSE;
+            for peer in self.routing.outbox.peers_with_mail() {
+                self.deliver_mail(now, peer);
+            }
+        }
         let retries = self.connections.due(now, &mut self.out);
         for (peer, attempt) in retries {
             let addresses = self.discovery.addresses_for_dial(&peer, attempt);

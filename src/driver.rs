@@ -79,7 +79,7 @@ pub(crate) struct Driver {
     published: Arc<Published>,
 
     links: HashMap<ConnectionId, LinkId>,
-    connections: HashMap<LinkId, ConnectionId>,
+    connections: HashMap<LinkId, (PeerId, ConnectionId)>,
     next_link: u64,
     dials: HashMap<ConnectionId, DialId>,
     searches: HashMap<kad::QueryId, Search>,
@@ -187,10 +187,14 @@ impl Driver {
     /// reached.
     async fn listen(&mut self) -> Result<(), StartError> {
         let addresses = self.config.listen.clone().unwrap_or_else(transport::default_listen);
+        // All before the first is opened, lest an IPv6 address find its port taken by our own IPv4 one.
+        for address in &addresses {
+            transport::check_free(address)
+                .map_err(|error| StartError::Listen { address: address.clone(), reason: error.to_string() })?;
+        }
         let mut opening = HashMap::<ListenerId, Multiaddr>::new();
         for address in addresses {
             let refused = |reason: String| StartError::Listen { address: address.clone(), reason };
-            transport::check_free(&address).map_err(|error| refused(error.to_string()))?;
             let id = self.swarm.listen_on(address.clone()).map_err(|error| refused(describe_listen_error(error)))?;
             opening.insert(id, address);
         }
@@ -236,6 +240,10 @@ impl Driver {
             }
             let Some(Some(event)) = self.swarm.next().now_or_never() else { break };
             self.swarm_event(event);
+        }
+        for _ in 0..BATCH {
+            let Some(verified) = self.gossip.next_verified().now_or_never() else { break };
+            self.gossiped(verified);
         }
     }
 

@@ -29,8 +29,10 @@ pub(crate) struct Frame {
 /// Whom a frame is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Addressing {
-    /// Whoever gets it: a neighbour on a lane, everybody by gossip.
+    /// Everybody, by gossip; on a lane, from an implementation that doesn't say more, the neighbour it is sent to.
     Anyone,
+    /// The author's neighbours and nobody else.
+    Neighbors,
     /// One peer.
     Peer(PeerId),
     /// The members of a group.

@@ -4,7 +4,7 @@ mod streams;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use async_channel::{Sender, TrySendError};
@@ -60,9 +60,8 @@ struct Inner {
     config: NetworkConfig,
     identity: Identity,
     clock: Clock,
-    /// The upper half of this run's nonces.
-    epoch: u32,
-    counter: AtomicU32,
+    /// The next message's. This run's begin with its epoch in the upper half, so they are larger than all before.
+    nonce: AtomicU64,
     commands: Sender<Command>,
     published: Arc<Published>,
     places: Places,
@@ -123,8 +122,7 @@ impl NetworkHandler {
                 config,
                 identity,
                 clock,
-                epoch,
-                counter: AtomicU32::new(0),
+                nonce: AtomicU64::new((u64::from(epoch) << 32) | 1),
                 commands,
                 published,
                 places,
@@ -206,7 +204,8 @@ impl NetworkHandler {
         scope: BroadcastScope,
     ) -> Result<MessageId, SendError> {
         let addressing = match &scope {
-            BroadcastScope::All | BroadcastScope::Neighbors => Addressing::Anyone,
+            BroadcastScope::All => Addressing::Anyone,
+            BroadcastScope::Neighbors => Addressing::Neighbors,
             BroadcastScope::Group(group) if self.groups().contains(group) => Addressing::Group(group.clone()),
             BroadcastScope::Group(group) => return Err(SendError::NotAMember(group.clone())),
         };
@@ -360,9 +359,8 @@ impl NetworkHandler {
         if matches!(self.inner.published.snapshot.load().phase, Phase::Draining | Phase::Stopped) {
             return Err(SendError::ShuttingDown);
         }
-        // 2^32 messages in one run are weeks at full speed; then the epoch's neighbour is used up by one.
-        let counter = self.inner.counter.fetch_add(1, Ordering::Relaxed);
-        let nonce = (u64::from(self.inner.epoch) << 32) | u64::from(counter.wrapping_add(1));
+        // More than 2^32 messages in one run go on into the next epochs, which the clock passes by later.
+        let nonce = self.inner.nonce.fetch_add(1, Ordering::Relaxed);
         let (key, created_at) = (self.inner.identity.key(), platform::unix_millis());
         let frame = wire::message_frame(message, nonce, priority, addressing, created_at, key)
             .expect("an Ed25519 key, and identities have no others, signs without fail");

@@ -203,7 +203,7 @@ pub enum Phase {
 pub struct NetworkStats {
     /// Messages accepted for sending, by priority.
     pub messages_accepted: PerPriority,
-    /// Messages that left, by priority; a retransmission counts again.
+    /// Messages that left for a connection or by gossip, by priority; a retransmission counts again.
     pub messages_sent: PerPriority,
     /// Messages handed to the app, by priority.
     pub messages_received: PerPriority,
@@ -213,7 +213,7 @@ pub struct NetworkStats {
     /// Direct messages whose receipt says failed or expired.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub messages_failed: u64,
-    /// Received messages that no subscriber took in time.
+    /// Received messages that no subscriber took in time, and posts that came faster than they could be checked.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub messages_missed: u64,
     /// Copies of messages that had arrived before, by gossip or retransmission; not an offence.

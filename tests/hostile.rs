@@ -286,12 +286,28 @@ async fn a_signed_message_of_another_implementation_is_acknowledged_once_and_tak
     stranger.send(&new).await;
     assert_eq!(text(&mut messages).await, "new");
 
-    // From before everything that is remembered: refused rather than taken twice.
+    // Many more, until the first one is older than everything that is remembered; then the first one once more: refused
+    // rather than taken twice.
     let mut events = net.events();
-    let old = stranger.signed(CpcMessage { nonce: 5, payload: "old".into(), ..Default::default() });
-    stranger.send(&old).await;
+    let signed = |nonce| stranger.signed(CpcMessage { nonce, ..Default::default() }).encode_length_delimited_to_vec();
+    let mut many = (2..1100).flat_map(|offset| signed(nonce + offset)).collect::<Vec<_>>();
+    many.extend(message.encode_length_delimited_to_vec());
+    stranger.send_raw(&many).await;
     assert_eq!(rejected(&mut events).await.1, RejectReason::Replayed);
     assert_eq!(net.network_stats().duplicates, 1);
+}
+
+#[tokio::test]
+async fn a_broadcast_to_neighbours_is_its_authors_to_send() {
+    let net = start(config(&network())).await;
+    let (mut events, mut messages) = (net.events(), net.messages());
+    let mut author = Stranger::connect(address(&net), net.local_peer_id()).await;
+    let mut other = Stranger::connect(address(&net), net.local_peer_id()).await;
+    let words = author.signed(CpcMessage { nonce: 9, neighbors: true, payload: "psst".into(), ..Default::default() });
+    other.send(&words).await;
+    assert_eq!(rejected(&mut events).await, (other.peer(), RejectReason::WrongRecipient));
+    author.send(&words).await;
+    assert_eq!(next(&mut messages).await.delivery, Delivery::Neighbors);
 }
 
 #[tokio::test]

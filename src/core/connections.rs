@@ -24,6 +24,9 @@ use crate::{
 pub(crate) use state::Keep;
 use state::{Links, Peer, State, change, state_changed, updated};
 
+/// A connection that lasted so long was a success; a shorter one counts among the failures.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// How long a goodbye may take before the connection is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -98,7 +101,6 @@ impl Connections {
             self.dials.remove(&dial);
         }
         let entry = self.peers.entry(peer).or_insert_with(Peer::new);
-        entry.failures = 0;
         entry.said_goodbye = false;
         match &mut entry.state {
             State::Connected { links, .. } | State::Disconnecting { links, .. } => {
@@ -113,7 +115,12 @@ impl Connections {
         let answered = self
             .waiting
             .extract_if(.., |waiting| waiting.peer == Some(peer) || (waiting.dial.is_some() && waiting.dial == dial));
-        out.extend(answered.map(|waiting| Output::Answer { request: waiting.id, result: Ok(peer) }));
+        let answers =
+            answered.map(|waiting| Output::Answer { request: waiting.id, result: Ok(peer) }).collect::<Vec<_>>();
+        if !answers.is_empty() {
+            entry.keep = entry.keep.max(Keep::Wanted);
+        }
+        out.extend(answers);
     }
 
     pub(crate) fn link_closed(
@@ -129,7 +136,13 @@ impl Connections {
         let state = std::mem::replace(&mut entry.state, State::Disconnected { retry_at: None });
         let (left, was) = match state {
             State::Connected { since, links } => {
-                (links.without(link).map(|links| State::Connected { since, links }), ConnectionState::Connected)
+                let left = links.without(link).map(|links| State::Connected { since, links });
+                if left.is_none() {
+                    // A peer that takes the connection and drops it at once has no room: that is a failure too.
+                    let lasted = now.since_start.saturating_sub(since) >= LASTING;
+                    entry.failures = if lasted { 0 } else { entry.failures + 1 };
+                }
+                (left, ConnectionState::Connected)
             }
             State::Disconnecting { links, close_at } => {
                 let left = links.without(link).map(|links| State::Disconnecting { links, close_at });
@@ -209,6 +222,13 @@ impl Connections {
         }
     }
 
+    /// Nothing is done any more to keep a peer.
+    pub(crate) fn let_go(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.keep = Keep::Not;
+        }
+    }
+
     /// Strengthens the reason to keep a peer.
     pub(crate) fn keep(&mut self, peer: PeerId, keep: Keep) {
         if peer != self.local {
@@ -237,7 +257,8 @@ impl Connections {
                 self.keep(peer, Keep::Wanted);
                 return answer(Ok(peer));
             }
-            Some(State::Connecting { .. }) => {}
+            // What is closing closes first; then it is dialled, since it is wanted.
+            Some(State::Connecting { .. } | State::Disconnecting { .. }) => {}
             _ if addresses.is_empty() => return answer(Err(ConnectError::NoAddress(peer))),
             _ => self.dial_peer(peer, addresses, StateCause::Requested, out),
         }
@@ -389,9 +410,9 @@ impl Connections {
                 State::Disconnected { retry_at: Some(at) } if *at <= now.since_start && !self.stopping => {
                     retries.push((*peer, entry.failures));
                 }
-                State::Disconnecting { close_at, .. } if *close_at <= now.since_start => {
+                State::Disconnecting { close_at, links } if *close_at <= now.since_start => {
                     *close_at = now.since_start + GOODBYE_TIMEOUT;
-                    out.extend([Output::ClosePeer(*peer)]);
+                    out.extend(links.iter().map(|link| Output::CloseLink(link.id)));
                 }
                 _ => {}
             }

@@ -39,7 +39,7 @@ const COURTESY: Duration = Duration::from_millis(1500);
 const UPKEEP: Duration = Duration::from_millis(500);
 
 /// A peer whose search found nothing is not searched for again sooner.
-const SEARCH_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const SEARCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// Searches at a time.
 const MAX_SEARCHES: usize = 64;
@@ -201,6 +201,7 @@ impl Discovery {
         now: Now,
         peer: PeerId,
         facts: PeerFacts,
+        has_mail: bool,
         connections: &mut Connections,
         out: &mut impl Extend<Output>,
     ) {
@@ -208,10 +209,11 @@ impl Discovery {
         let addresses = facts.addresses.iter().take(SignedRecord::MAX_ADDRESSES).cloned().collect();
         self.found(now, peer, addresses, DiscoverySource::Identify, out);
         self.book.identified(&peer, &facts);
-        // A node of another network that only the search for peers brought here.
+        // A node of another network that only the search for peers brought here is let go for good.
         if facts.same_network == Some(false) {
             self.book.set_foreign(&peer);
-            if connections.keep_of(&peer) == Keep::Known {
+            if connections.keep_of(&peer) == Keep::Known && !has_mail {
+                connections.let_go(&peer);
                 out.extend([Output::ClosePeer(peer)]);
                 return;
             }
@@ -349,6 +351,12 @@ impl Discovery {
                 match bootstrap.peer {
                     Some(peer) => {
                         let addresses = self.book.dialable(&peer, 0);
+                        if addresses.is_empty() {
+                            let reason = "no transport for this address here".to_owned();
+                            let (address, retry_in) = (bootstrap.address.clone(), self.refresh_interval);
+                            bootstrap.retry_at = Some(now.since_start + retry_in);
+                            out.extend([Output::Event(NetworkEvent::BootstrapFailed { address, reason, retry_in })]);
+                        }
                         connections.dial_known(peer, addresses, Keep::Bootstrap, out);
                     }
                     None => bootstrap.dial = Some(connections.dial_address(bootstrap.address.clone(), out)),
@@ -392,6 +400,11 @@ impl Discovery {
     /// Where to dial a peer, the `attempt`th time in a row: the best kind of address first, then the others in turn.
     pub(crate) fn addresses_for_dial(&self, peer: &PeerId, attempt: u32) -> Vec<Multiaddr> {
         self.book.dialable(peer, attempt)
+    }
+
+    /// Peers forgotten since the last call, to make room for others.
+    pub(crate) fn take_evicted(&mut self) -> Vec<PeerId> {
+        self.book.take_evicted()
     }
 
     pub(crate) fn knows(&self, peer: &PeerId) -> bool {

@@ -187,7 +187,9 @@ pub(crate) enum Input {
     },
     Gossiped {
         source: PeerId,
-        result: Result<Incoming, Rejection>,
+        /// Names the post in [`Output::Judge`].
+        ticket: u64,
+        result: Box<Result<Incoming, Rejection>>,
     },
     Written {
         peer: PeerId,
@@ -199,6 +201,8 @@ pub(crate) enum Input {
         peer: PeerId,
         priority: Priority,
         count: usize,
+        /// The connection ended with it, which [`Input::LinkClosed`] says too.
+        with_link: bool,
     },
     Unsupported {
         peer: PeerId,
@@ -213,6 +217,8 @@ pub(crate) enum Input {
         topic: Topic,
         message: OutgoingMessage,
     },
+    /// A broadcast could not leave, and can't be tried again.
+    PublishDropped,
     /// A neighbour listens to a topic.
     Subscribed {
         topic: Topic,
@@ -244,6 +250,17 @@ pub(crate) enum Input {
     Tick,
 }
 
+/// What becomes of a post that came by gossip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GossipVerdict {
+    /// New and good: others get it too.
+    PassOn,
+    /// Of no use to others; nobody is blamed.
+    Ignore,
+    /// Bad; gossip blames whoever passed it on.
+    Reject,
+}
+
 /// Wishes to the world.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Output {
@@ -266,6 +283,11 @@ pub(crate) enum Output {
     Publish {
         topic: Topic,
         message: OutgoingMessage,
+    },
+    /// What becomes of a post that came by gossip.
+    Judge {
+        ticket: u64,
+        verdict: GossipVerdict,
     },
     Subscribe(Topic),
     Unsubscribe(Topic),

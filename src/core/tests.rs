@@ -203,7 +203,7 @@ fn what_was_under_way_when_a_connection_broke_is_sent_again_in_order() {
     let delivered = |nonce| Output::Receipt { nonce, state: ReceiptState::Delivered };
     assert!(outputs.contains(&delivered(1)) && outputs.contains(&delivered(2)) && !outputs.contains(&delivered(3)));
 
-    bench.handle(Input::Lost { peer, priority: Priority::Medium, count: 5 });
+    bench.handle(Input::Lost { peer, priority: Priority::Medium, count: 5, with_link: true });
     bench.handle(Input::LinkClosed { peer, link, reason: "cut".into() });
     bench.send(peer, 6, Priority::Medium);
     let (_, outputs) = bench.open(peer, true, None);
@@ -412,4 +412,105 @@ fn broadcasts_wait_for_somebody_within_bounds() {
         }
     }
     assert_eq!(bench.core.stats().broadcasts_dropped, 301, "nor any for longer than the time-out");
+}
+
+#[test]
+fn a_node_of_another_network_is_let_go_for_good() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    let addresses = vec![address("/ip4/192.0.2.1/tcp/1")];
+    bench.handle(Input::Discovered { peer, addresses, source: DiscoverySource::Mdns });
+    let dial = dials(&bench.pass(Duration::from_secs(3)))[0];
+    let (link, _) = bench.open(peer, true, Some(dial));
+    let facts = PeerFacts {
+        agent: "other".into(),
+        addresses: vec![],
+        same_network: Some(false),
+        speaks_cpc: true,
+        relay: false,
+    };
+    assert!(bench.handle(Input::Identified { peer, facts }).contains(&Output::ClosePeer(peer)));
+    bench.handle(Input::LinkClosed { peer, link, reason: "closed".into() });
+    assert!(dials(&bench.pass(Duration::from_secs(300))).is_empty());
+}
+
+#[test]
+fn connecting_to_a_peer_that_is_just_leaving_waits_for_its_end() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    let (link, _) = bench.open(peer, true, None);
+    bench.handle(Input::Disconnect { request: RequestId(1), peer });
+    let target = ConnectTarget::Peer(peer);
+    assert!(dials(&bench.handle(Input::Connect(ConnectRequest { id: RequestId(2), target }))).is_empty());
+    let outputs = bench.handle(Input::LinkClosed { peer, link, reason: "closed".into() });
+    assert!(outputs.contains(&Output::Answer { request: RequestId(1), result: Ok(peer) }), "{outputs:?}");
+    let dial = dials(&bench.pass(Duration::from_secs(5)))[0];
+    let (_, outputs) = bench.open(peer, true, Some(dial));
+    assert!(outputs.contains(&Output::Answer { request: RequestId(2), result: Ok(peer) }), "{outputs:?}");
+}
+
+#[test]
+fn a_peer_that_drops_every_connection_at_once_is_tried_ever_more_rarely() {
+    let known = PeerId::random();
+    let mut bench = Bench::new(|config| {
+        config.bootstrap = vec![address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{known}"))];
+    });
+    bench.handle(Input::Tick);
+    let mut dialled = 1;
+    let mut dial = DialId(1);
+    while bench.now.since_start < Duration::from_secs(120) {
+        let (link, _) = bench.open(known, true, Some(dial));
+        bench.handle(Input::LinkClosed { peer: known, link, reason: "no room".into() });
+        dial = loop {
+            if let Some(dial) = dials(&bench.next_tick()).first() {
+                break *dial;
+            }
+        };
+        dialled += 1;
+    }
+    assert!(dialled < 25, "{dialled} dials in two minutes");
+}
+
+#[test]
+fn mail_for_a_peer_nobody_knows_is_looked_after_again_and_again() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    let searches = |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Search(_))).count();
+    assert_eq!(searches(&bench.send(peer, 1, Priority::High)), 1);
+    bench.handle(Input::SearchFinished { search: Search::Peer(peer) });
+    assert!(searches(&bench.pass(Duration::from_secs(20))) >= 1, "the first walk may have come too early");
+}
+
+#[test]
+fn a_message_that_breaks_every_lane_is_given_up() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    bench.open(peer, false, None);
+    let mut outputs = bench.send(peer, 1, Priority::High);
+    let mut sent = 0;
+    while !transmitted(&outputs).is_empty() {
+        sent += transmitted(&outputs).len();
+        outputs = bench.handle(Input::Lost { peer, priority: Priority::High, count: 1, with_link: false });
+    }
+    assert_eq!(sent, 20);
+    let outputs = bench.handle(Input::Tick);
+    let failed = |output: &Output| matches!(output, Output::Receipt { state: ReceiptState::Failed { .. }, .. });
+    assert!(outputs.iter().any(failed), "{outputs:?}");
+}
+
+#[test]
+fn a_forgotten_peer_and_ended_mail_are_shown_as_such() {
+    let mut bench = Bench::new(|config| config.discovery.known_peers = 8);
+    for _ in 0..20 {
+        let peer = PeerId::random();
+        bench.handle(Input::Discovered { peer, addresses: vec![], source: DiscoverySource::PeerExchange });
+    }
+    let views = bench.core.take_changed().into_iter().filter(|peer| bench.core.view(bench.now, *peer).is_some());
+    assert_eq!(views.count(), 8, "all others are known to be gone");
+    let peer = PeerId::random();
+    let message = bench.message(1, Priority::High, Some(Duration::from_secs(1)));
+    bench.handle(Input::Send { peer, message });
+    assert!(bench.core.take_changed().contains(&peer));
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.core.take_changed().contains(&peer), "its mail has expired");
 }

@@ -38,6 +38,8 @@ impl Behaviour {
         let connections = &config.connections;
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_established(Some(connections.max_connections))
+            // Strangers who come in must not keep this node from dialling out.
+            .with_max_established_incoming(Some((connections.max_connections / 4 * 3).max(1)))
             .with_max_established_per_peer(Some(connections.max_per_peer))
             .with_max_pending_incoming(Some(connections.max_pending))
             .with_max_pending_outgoing(Some(connections.max_pending));

@@ -16,14 +16,14 @@ use libp2p::{
 use super::Driver;
 use crate::{
     config::NetworkConfig,
-    core::{Input, OutgoingMessage, Topic},
+    core::{GossipVerdict, Input, OutgoingMessage, Topic},
     error::StartError,
     event::RejectReason,
     frame::{Incoming, Rejection},
     platform, wire,
 };
 
-/// Posts that may be checked at a time. More are not passed on by this node; gossip brings them again.
+/// Posts that may be checked at a time. More are dropped, and counted as missed.
 const MAX_CHECKING: usize = 256;
 
 /// The behaviour: signed, and nothing passed on that has not been checked.
@@ -66,6 +66,9 @@ pub(super) struct Gossip {
     network: String,
     max_payload: usize,
     topics: HashMap<TopicHash, Topic>,
+    /// Posts that have been checked and wait for the core's verdict, which comes with its next wishes.
+    judging: HashMap<u64, (gossipsub::MessageId, PeerId)>,
+    next_ticket: u64,
     checking: FuturesUnordered<BoxFuture<'static, Verified>>,
 }
 
@@ -75,6 +78,8 @@ impl Gossip {
             network: config.network.clone(),
             max_payload: config.limits.max_payload,
             topics: HashMap::new(),
+            judging: HashMap::new(),
+            next_ticket: 0,
             checking: FuturesUnordered::new(),
         }
     }
@@ -102,7 +107,8 @@ impl Gossip {
     /// Publishes a post.
     ///
     /// # Errors
-    /// When nobody took it for now.
+    /// When nobody took it. [`PublishError::NoPeersSubscribedToTopic`] may be tried again; after the others gossip
+    /// remembers the post, and would not publish it a second time.
     pub(super) fn publish(
         &self,
         gossip: &mut gossipsub::Behaviour,
@@ -110,7 +116,7 @@ impl Gossip {
         frame: Bytes,
     ) -> Result<(), PublishError> {
         match gossip.publish(self.name(topic), frame.to_vec()) {
-            Ok(_) | Err(PublishError::Duplicate) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -178,20 +184,36 @@ fn check(
 }
 
 impl Driver {
-    /// A post has been checked: it is passed on, and the core decides whether the app gets it.
+    /// A post has been checked: the core decides whether the app gets it, and whether it is passed on.
     pub(super) fn gossiped(&mut self, verified: Verified) {
         let Verified { id, source, result } = verified;
-        let verdict = if result.is_ok() { MessageAcceptance::Accept } else { MessageAcceptance::Reject };
-        self.swarm.behaviour_mut().gossip.report_message_validation_result(&id, &source, verdict);
-        self.handle(Input::Gossiped { source, result });
+        let ticket = self.gossip.next_ticket;
+        self.gossip.next_ticket += 1;
+        self.gossip.judging.insert(ticket, (id, source));
+        self.handle(Input::Gossiped { source, ticket, result: Box::new(result) });
+    }
+
+    /// The core has decided.
+    pub(super) fn judge(&mut self, ticket: u64, verdict: GossipVerdict) {
+        let Some((id, source)) = self.gossip.judging.remove(&ticket) else { return };
+        let acceptance = match verdict {
+            GossipVerdict::PassOn => MessageAcceptance::Accept,
+            GossipVerdict::Ignore => MessageAcceptance::Ignore,
+            GossipVerdict::Reject => MessageAcceptance::Reject,
+        };
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(&id, &source, acceptance);
     }
 
     pub(super) fn publish(&mut self, topic: Topic, message: OutgoingMessage) {
         match self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, &topic, message.frame.clone()) {
             Ok(()) => self.handle(Input::Published { nonce: message.nonce, priority: message.priority }),
-            Err(error) => {
+            Err(error @ PublishError::NoPeersSubscribedToTopic) => {
                 tracing::debug!(%error, nonce = message.nonce, "a broadcast has to wait");
                 self.handle(Input::PublishFailed { topic, message });
+            }
+            Err(error) => {
+                tracing::warn!(%error, nonce = message.nonce, "a broadcast could not leave");
+                self.handle(Input::PublishDropped);
             }
         }
     }

@@ -29,6 +29,7 @@ impl Driver {
                 self.connection_established(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                // One that was given up has been reported already.
                 let Some(link) = self.links.remove(&connection_id) else { return };
                 self.connections.remove(&link);
                 let reason = cause.map_or_else(|| "it was closed".to_owned(), |cause| cause.to_string());
@@ -68,7 +69,7 @@ impl Driver {
         self.next_link += 1;
         let id = LinkId(self.next_link);
         self.links.insert(connection, id);
-        self.connections.insert(id, connection);
+        self.connections.insert(id, (peer, connection));
         let (address, outbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
             // Where a relayed connection came from only the local address tells.
@@ -118,9 +119,9 @@ impl Driver {
             wire::Event::Written { peer, priority, count, bytes } => {
                 self.handle(Input::Written { peer, priority, count, bytes });
             }
-            wire::Event::Lost { peer, priority, count, reason } => {
+            wire::Event::Lost { peer, priority, count, with_link, reason } => {
                 tracing::debug!(%peer, count, %reason, "frames were lost on their way");
-                self.handle(Input::Lost { peer, priority, count });
+                self.handle(Input::Lost { peer, priority, count, with_link });
             }
             wire::Event::Unsupported { peer } => self.handle(Input::Unsupported { peer }),
         }
@@ -153,6 +154,7 @@ impl Driver {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 if !self.gossip.check(propagation_source, message_id.clone(), message) {
+                    self.handle(Input::Missed { count: 1 });
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
                     gossip.report_message_validation_result(
                         &message_id,

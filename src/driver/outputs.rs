@@ -7,7 +7,7 @@ use libp2p::{
 
 use super::{CLOSING, Driver, News, Stop};
 use crate::{
-    core::{Input, Output},
+    core::{Input, LinkId, Output},
     event::NetworkEvent,
     wire,
 };
@@ -47,9 +47,7 @@ impl Driver {
                 }
             }
             Output::CloseLink(link) => {
-                if let Some(connection) = self.connections.get(&link) {
-                    self.swarm.close_connection(*connection);
-                }
+                self.give_up(link);
             }
             Output::ClosePeer(peer) => {
                 // When there is no connection any more, it was closed meanwhile.
@@ -57,17 +55,18 @@ impl Driver {
             }
             Output::Transmit { peer, priority, frame } => {
                 if self.swarm.behaviour_mut().lanes.send(peer, priority, frame).is_err() {
-                    self.handle(Input::Lost { peer, priority, count: 1 });
+                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
                 }
             }
             Output::Control { peer, content } => {
                 let priority = content.priority();
                 let frame = wire::control_frame(content);
                 if self.swarm.behaviour_mut().lanes.send(peer, priority, frame).is_err() {
-                    self.handle(Input::Lost { peer, priority, count: 1 });
+                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
                 }
             }
             Output::Publish { topic, message } => self.publish(topic, message),
+            Output::Judge { ticket, verdict } => self.judge(ticket, verdict),
             Output::Subscribe(topic) => self.gossip.subscribe(&mut self.swarm.behaviour_mut().gossip, topic),
             Output::Unsubscribe(topic) => self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip, &topic),
             Output::Search(search) => self.search(search),
@@ -94,6 +93,16 @@ impl Driver {
                 };
             }
         }
+    }
+
+    /// Closes a connection that doesn't answer, and counts it as gone at once: with a dead peer the closing itself may take
+    /// until the system gives up on the socket.
+    fn give_up(&mut self, link: LinkId) {
+        let Some((peer, connection)) = self.connections.remove(&link) else { return };
+        self.links.remove(&connection);
+        self.swarm.close_connection(connection);
+        self.swarm.behaviour_mut().lanes.forget(peer, connection);
+        self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 
     fn tell(&mut self, news: News) {

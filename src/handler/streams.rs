@@ -129,11 +129,12 @@ async fn call_each<H, F>(
 {
     let mut keep = Some(keep);
     loop {
-        match select(messages.next(), &mut unregistered).await {
-            Either::Left((Some(message), _)) => handler(message).await,
-            Either::Left((None, _)) => return,
-            // The registration is gone: dropped, or told to stay for ever.
-            Either::Right(_) => break,
+        // The registration is asked first: a backlog doesn't keep a dropped handler alive.
+        match select(&mut unregistered, messages.next()).await {
+            // It is gone: dropped, or told to stay for ever.
+            Either::Left(_) => break,
+            Either::Right((Some(message), _)) => handler(message).await,
+            Either::Right((None, _)) => return,
         }
     }
     if !keep.take().is_some_and(|mut keep| matches!(keep.try_recv(), Ok(Some(())))) {

@@ -37,7 +37,8 @@ pub(crate) enum Event {
     /// So many frames were handed to the transport.
     Written { peer: PeerId, priority: Priority, count: usize, bytes: usize },
     /// So many frames were on their way when their lane or connection broke; they may have arrived or not.
-    Lost { peer: PeerId, priority: Priority, count: usize, reason: String },
+    /// `with_link`: it was the connection.
+    Lost { peer: PeerId, priority: Priority, count: usize, with_link: bool, reason: String },
     /// The peer doesn't speak `/cpc/1.0.0`.
     Unsupported { peer: PeerId },
 }
@@ -86,12 +87,29 @@ impl Behaviour {
         LaneHandler::new(peer, self.limits)
     }
 
-    /// Takes frames off a connection's account.
-    fn settle(&mut self, peer: PeerId, id: ConnectionId, priority: Priority, count: usize) {
+    /// Takes frames off a connection's account. False when the connection is gone and has been settled as a whole.
+    fn settle(&mut self, peer: PeerId, id: ConnectionId, priority: Priority, count: usize) -> bool {
         let link = self.links.get_mut(&peer).and_then(|links| links.iter_mut().find(|link| link.id == id));
-        if let Some(link) = link {
-            let outstanding = &mut link.outstanding[priority.lane()];
-            *outstanding = outstanding.saturating_sub(count);
+        let Some(link) = link else { return false };
+        let outstanding = &mut link.outstanding[priority.lane()];
+        *outstanding = outstanding.saturating_sub(count);
+        true
+    }
+
+    /// A connection is gone, or given up: nothing is sent by it any more.
+    pub(crate) fn forget(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(links) = self.links.get_mut(&peer) else { return };
+        let Some(at) = links.iter().position(|link| link.id == id) else { return };
+        let link = links.remove(at);
+        if links.is_empty() {
+            self.links.remove(&peer);
+        }
+        for priority in Priority::ALL {
+            let count = link.outstanding[priority.lane()];
+            if count > 0 {
+                let reason = "the connection closed".to_owned();
+                self.report(Event::Lost { peer, priority, count, with_link: true, reason });
+            }
         }
     }
 
@@ -141,18 +159,7 @@ impl NetworkBehaviour for Behaviour {
             },
             _ => return,
         };
-        let Some(links) = self.links.get_mut(&peer) else { return };
-        let Some(at) = links.iter().position(|link| link.id == id) else { return };
-        let link = links.remove(at);
-        if links.is_empty() {
-            self.links.remove(&peer);
-        }
-        for priority in Priority::ALL {
-            let count = link.outstanding[priority.lane()];
-            if count > 0 {
-                self.report(Event::Lost { peer, priority, count, reason: "the connection closed".to_owned() });
-            }
-        }
+        self.forget(peer, id);
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
@@ -160,12 +167,14 @@ impl NetworkBehaviour for Behaviour {
             HandlerEvent::Unsupported => self.report(Event::Unsupported { peer }),
             HandlerEvent::Lane(LaneEvent::Read { batch, bytes }) => self.report(Event::Read { peer, batch, bytes }),
             HandlerEvent::Lane(LaneEvent::Written { priority, count, bytes }) => {
-                self.settle(peer, id, priority, count);
-                self.report(Event::Written { peer, priority, count, bytes });
+                if self.settle(peer, id, priority, count) {
+                    self.report(Event::Written { peer, priority, count, bytes });
+                }
             }
             HandlerEvent::Lane(LaneEvent::Lost { priority, count, reason }) => {
-                self.settle(peer, id, priority, count);
-                self.report(Event::Lost { peer, priority, count, reason });
+                if self.settle(peer, id, priority, count) {
+                    self.report(Event::Lost { peer, priority, count, with_link: false, reason });
+                }
             }
         }
     }

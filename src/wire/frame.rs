@@ -64,6 +64,7 @@ pub(crate) fn message_frame(
     };
     match addressing {
         Addressing::Anyone => {}
+        Addressing::Neighbors => frame.neighbors = true,
         Addressing::Peer(peer) => frame.recipient = peer.to_bytes().into(),
         Addressing::Group(name) => frame.group = name.as_str().to_owned(),
     }
@@ -139,16 +140,17 @@ pub(crate) fn decode(bytes: &Bytes, neighbour: PeerId, max_payload: usize) -> Re
                 let detail = format!("a payload of {} bytes, the limit is {max_payload}", wire.payload.len());
                 return Err(rejected(RejectReason::Oversized, detail));
             }
-            let addressing = match (wire.recipient.is_empty(), wire.group.is_empty()) {
-                (true, true) => Addressing::Anyone,
-                (false, true) => Addressing::Peer(
+            let addressing = match (wire.recipient.is_empty(), wire.group.is_empty(), wire.neighbors) {
+                (true, true, false) => Addressing::Anyone,
+                (true, true, true) => Addressing::Neighbors,
+                (false, true, false) => Addressing::Peer(
                     PeerId::from_bytes(&wire.recipient)
                         .map_err(|error| malformed(format!("the recipient: {error}")))?,
                 ),
-                (true, false) => Addressing::Group(
+                (true, false, false) => Addressing::Group(
                     wire.group.parse().map_err(|error: crate::error::ParseError| malformed(error.to_string()))?,
                 ),
-                (false, false) => return Err(malformed("both a recipient and a group".into())),
+                _ => return Err(malformed("it is addressed in two ways at once".into())),
             };
             Content::Message(Frame {
                 id,
@@ -294,9 +296,12 @@ mod tests {
         let (key, author) = keys();
         let (_, recipient) = keys();
         let (_, neighbour) = keys();
-        for addressing in
-            [Addressing::Anyone, Addressing::Peer(recipient), Addressing::Group("readers".parse().expect("a name"))]
-        {
+        for addressing in [
+            Addressing::Anyone,
+            Addressing::Neighbors,
+            Addressing::Peer(recipient),
+            Addressing::Group("readers".parse().expect("a name")),
+        ] {
             let message = Message::new(MessageKind::DataSync, "hello").with_ttl(Duration::from_secs(9));
             let frame = message_frame(&message, 77, Priority::High, &addressing, 1234, &key).expect("signs");
             let incoming = decode(&frame, neighbour, LIMIT).expect("valid");
@@ -355,6 +360,7 @@ mod tests {
             CpcMessage { recipient: neighbour.to_bytes().into(), ..Default::default() },
             CpcMessage { group: "readers".into(), ..Default::default() },
             CpcMessage { created_at: 1, ..Default::default() },
+            CpcMessage { neighbors: true, ..Default::default() },
             CpcMessage { hops: 1, ..Default::default() },
         ] {
             assert_eq!(reason(field.encode_to_vec(), neighbour), RejectReason::Unsigned, "{field:?}");

@@ -39,6 +39,9 @@ pub struct CpcMessage {
     /// messages of the receiver that have arrived
     #[prost(message, repeated, tag = "13")]
     pub acknowledged: ::prost::alloc::vec::Vec<NonceRange>,
+    /// only for the author's neighbours: nobody passes it on
+    #[prost(bool, tag = "14")]
+    pub neighbors: bool,
 }
 /// Nested message and enum types in `CpcMessage`.
 pub mod cpc_message {

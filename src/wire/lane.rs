@@ -24,8 +24,11 @@ const MAX_WRITE: usize = 64 * 1024;
 const MIN_READ: usize = 2 * 1024;
 const MAX_READ: usize = 64 * 1024;
 
-/// Up to so many frames are verified where they are read; waking another thread for them costs more than it saves.
+/// Up to so many small frames are verified where they are read; waking another thread for them costs more than it saves.
 const VERIFIED_INLINE: usize = 4;
+
+/// Bytes of frames up to which they count as small: a large one may be a list of many signed records.
+const SMALL: usize = 4096;
 
 /// What the lanes are allowed.
 #[derive(Debug, Clone, Copy)]
@@ -105,11 +108,8 @@ fn whole_frames(decoder: &mut FrameDecoder) -> (Vec<Bytes>, Option<Rejection>) {
 async fn verified(frames: Vec<Bytes>, neighbour: PeerId, max_payload: usize) -> Vec<Result<Incoming, Rejection>> {
     let decode_all =
         move |frames: Vec<Bytes>| frames.iter().map(|frame| decode(frame, neighbour, max_payload)).collect::<Vec<_>>();
-    if frames.len() <= VERIFIED_INLINE {
-        decode_all(frames)
-    } else {
-        platform::offload(move || decode_all(frames)).await
-    }
+    let small = frames.len() <= VERIFIED_INLINE && frames.iter().map(Bytes::len).sum::<usize>() <= SMALL;
+    if small { decode_all(frames) } else { platform::offload(move || decode_all(frames)).await }
 }
 
 /// Writes the frames of a queue, those that wait together in one write, until the queue's other end is gone or the
@@ -136,7 +136,11 @@ pub(super) async fn write_lane<S: AsyncWrite + Unpin>(
         };
         let event = match written.await {
             Ok(()) => LaneEvent::Written { priority, count, bytes: buffer.len() },
-            Err(error) => LaneEvent::Lost { priority, count, reason: error.to_string() },
+            Err(error) => {
+                // What waits behind would otherwise overtake what was lost.
+                count += std::iter::from_fn(|| queue.try_recv().ok()).count();
+                LaneEvent::Lost { priority, count, reason: error.to_string() }
+            }
         };
         let broken = matches!(event, LaneEvent::Lost { .. });
         if events.send(event).await.is_err() || broken {

@@ -10,7 +10,7 @@ export type NetworkStats = {
  */
 messagesAccepted: PerPriority, 
 /**
- * Messages that left, by priority; a retransmission counts again.
+ * Messages that left for a connection or by gossip, by priority; a retransmission counts again.
  */
 messagesSent: PerPriority, 
 /**
@@ -26,7 +26,7 @@ messagesDelivered: number,
  */
 messagesFailed: number, 
 /**
- * Received messages that no subscriber took in time.
+ * Received messages that no subscriber took in time, and posts that came faster than they could be checked.
  */
 messagesMissed: number, 
 /**

@@ -1,7 +1,8 @@
 //! The peer book: who is known, where, since when, and by whom.
 //!
-//! Invariant: at most so many peers as configured with at most [`MAX_ADDRESSES`] addresses each; who was heard of
-//! longest ago makes room.
+//! Invariant: at most so many peers as configured with at most [`MAX_ADDRESSES`] addresses each. Who was heard of longest
+//! ago makes room, those first for whom nothing speaks but somebody's word: a neighbour that makes peers up can't push
+//! out the real ones.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -43,16 +44,30 @@ struct Entry {
     foreign: bool,
 }
 
+impl Entry {
+    /// Whether more speaks for it than somebody's word: the app or the configuration named it, or it was reached.
+    fn is_proven(&self) -> bool {
+        self.addresses.iter().any(|known| is_given(known.source) || known.confirmed_at.is_some())
+    }
+}
+
+/// Whether an address was given to this node by its own people.
+fn is_given(source: DiscoverySource) -> bool {
+    matches!(source, DiscoverySource::Manual | DiscoverySource::Bootstrap)
+}
+
 pub(super) struct Book {
     local: PeerId,
     capacity: usize,
     can_dial: fn(&Multiaddr) -> bool,
     entries: HashMap<PeerId, Entry>,
+    /// Who made room since the last look.
+    evicted: Vec<PeerId>,
 }
 
 impl Book {
     pub(super) fn new(local: PeerId, capacity: usize, can_dial: fn(&Multiaddr) -> bool) -> Self {
-        Self { local, capacity, can_dial, entries: HashMap::new() }
+        Self { local, capacity, can_dial, entries: HashMap::new(), evicted: Vec::new() }
     }
 
     /// Takes addresses in; returns those that were not known. Addresses that lead to somebody else are left out.
@@ -79,9 +94,7 @@ impl Book {
                     .addresses
                     .iter()
                     .enumerate()
-                    .min_by_key(|(_, known)| {
-                        (known.source == DiscoverySource::Manual, known.confirmed_at, known.heard_at)
-                    })
+                    .min_by_key(|(_, known)| (is_given(known.source), known.confirmed_at, known.heard_at))
                     .map(|(at, _)| at);
                 if let Some(at) = stalest {
                     entry.addresses.swap_remove(at);
@@ -149,6 +162,11 @@ impl Book {
         peers
     }
 
+    /// Who made room for others since the last call.
+    pub(super) fn take_evicted(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.evicted)
+    }
+
     pub(super) fn knows(&self, peer: &PeerId) -> bool {
         self.entries.contains_key(peer)
     }
@@ -166,10 +184,10 @@ impl Book {
 
     fn entry(&mut self, now: Now, peer: PeerId) -> &mut Entry {
         if self.entries.len() >= self.capacity && !self.entries.contains_key(&peer) {
-            let stalest =
-                self.entries.iter().min_by_key(|(peer, entry)| (entry.heard_at, **peer)).map(|(peer, _)| *peer);
-            if let Some(stalest) = stalest {
+            let stalest = self.entries.iter().min_by_key(|(peer, entry)| (entry.is_proven(), entry.heard_at, **peer));
+            if let Some(stalest) = stalest.map(|(peer, _)| *peer) {
                 self.entries.remove(&stalest);
+                self.evicted.push(stalest);
             }
         }
         let entry = self.entries.entry(peer).or_insert_with(|| Entry {
@@ -258,6 +276,19 @@ mod tests {
         }
         assert_eq!(book.entries.len(), 10);
         assert!(!book.knows(&peer), "who was heard of longest ago made room");
+    }
+
+    #[test]
+    fn made_up_peers_do_not_push_out_real_ones() {
+        let (mut book, bootstrap, met) = (book(10), PeerId::random(), PeerId::random());
+        book.add(at(0), bootstrap, vec![address("/ip4/192.0.2.1/tcp/1")], DiscoverySource::Bootstrap);
+        book.confirmed(at(0), met, address("/ip4/192.0.2.2/tcp/1"));
+        for second in 1..100 {
+            let made_up = vec![address("/ip4/192.0.2.3/tcp/1")];
+            book.add(at(second), PeerId::random(), made_up, DiscoverySource::PeerExchange);
+        }
+        assert!(book.knows(&bootstrap) && book.knows(&met));
+        assert_eq!(book.take_evicted().len(), 99 - 8, "whoever shows the peers is told who is gone");
     }
 
     #[test]

@@ -20,8 +20,11 @@ use crate::{
 /// News waits so long for other news, so that one list carries them.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Records in one list.
+/// Records told at a time.
 const MAX_RECORDS: usize = 32;
+
+/// Bytes of records in one list: well below what every receiver takes.
+const MAX_LIST: usize = 32 * 1024;
 
 /// Records kept; those of peers that are not connected make room.
 const MAX_KEPT: usize = 1024;
@@ -140,12 +143,43 @@ impl Exchange {
             let own = self.own.iter().filter(|_| greet || own_is_news);
             let told = if greet { &neighbours } else { &news };
             let others = told.iter().filter(|other| *other != peer).filter_map(|other| self.records.get(other));
-            (*peer, own.chain(others).take(MAX_RECORDS).map(|record| record.envelope.clone()).collect::<Vec<_>>())
+            let envelopes = own.chain(others).take(MAX_RECORDS).map(|record| record.envelope.clone());
+            in_lists(envelopes).into_iter().map(|list| (*peer, list))
         });
-        lists.filter(|(_, envelopes)| !envelopes.is_empty()).collect()
+        lists.flatten().collect()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         [self.sign_at, self.announce_at].into_iter().flatten().min()
+    }
+}
+
+/// Records by lists that are not too large.
+fn in_lists(envelopes: impl Iterator<Item = Bytes>) -> Vec<Vec<Bytes>> {
+    let (mut lists, mut room) = (Vec::<Vec<Bytes>>::new(), 0);
+    for envelope in envelopes {
+        if envelope.len() > room || lists.is_empty() {
+            lists.push(Vec::new());
+            room = MAX_LIST;
+        }
+        room = room.saturating_sub(envelope.len());
+        if let Some(list) = lists.last_mut() {
+            list.push(envelope);
+        }
+    }
+    lists
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_never_too_large_and_leave_nobody_out() {
+        let envelopes = (0..32).map(|_| Bytes::from(vec![0; 4096])).collect::<Vec<_>>();
+        let lists = in_lists(envelopes.iter().cloned());
+        assert!(lists.iter().all(|list| list.iter().map(Bytes::len).sum::<usize>() <= MAX_LIST && !list.is_empty()));
+        assert_eq!(lists.concat(), envelopes);
+        assert!(in_lists(std::iter::empty()).is_empty());
     }
 }

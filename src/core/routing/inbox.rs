@@ -1,8 +1,8 @@
 //! What arrives: each message is handed to the app once, whatever ways and how often it came.
 //!
 //! Invariant: of a sender whose nonces rise, as ours do, no message is taken twice, however long ago the first time was,
-//! as long as the sender is among the remembered ones. What is older than a sender's window is refused rather than
-//! taken twice.
+//! as long as the sender is among the remembered ones. What is older than all that is remembered of it is refused rather
+//! than taken twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,8 +22,12 @@ use crate::{
 /// Clocks of honest nodes differ; a message is not called expired for less.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// Nonces that a window tells apart. Wider than all lanes' credit together, so that what is sent again still fits.
-const WINDOW: u64 = 1024;
+/// Nonces remembered of one sender in one priority and by one way. Twice what the outbox lets be unacknowledged, so that
+/// whatever is sent again is still remembered.
+const WINDOW: usize = 2 * super::outbox::UNACKNOWLEDGED;
+
+/// Nonces remembered in all, for each sender that may be remembered.
+const NONCES_PER_SENDER: usize = 16;
 
 /// Acknowledgement ranges in one frame.
 const MAX_RANGES: usize = 512;
@@ -63,8 +67,15 @@ impl Inbox {
             (Addressing::Peer(peer), _) => {
                 return rejected(RejectReason::WrongRecipient, format!("it is addressed to {peer}"));
             }
-            (Addressing::Anyone, true) if frame.authenticity == Authenticity::Connection => Delivery::Direct,
-            (Addressing::Anyone, true) => Delivery::Neighbors,
+            (Addressing::Anyone | Addressing::Neighbors, true) if frame.id.sender != arrival.neighbour => {
+                let detail = "a broadcast of somebody else's came by a lane".to_owned();
+                return rejected(RejectReason::WrongRecipient, detail);
+            }
+            (Addressing::Anyone, true) => Delivery::Direct,
+            (Addressing::Neighbors, true) => Delivery::Neighbors,
+            (Addressing::Neighbors, false) => {
+                return rejected(RejectReason::WrongRecipient, "it is for its author's neighbours only".to_owned());
+            }
             (Addressing::Anyone, false) => Delivery::All,
             (Addressing::Group(group), _) if arrival.groups.contains(&group) => Delivery::Group(group),
             (Addressing::Group(group), _) => {
@@ -81,7 +92,8 @@ impl Inbox {
                 return rejected(RejectReason::Expired, format!("it is {age:?} old, its time to live was {ttl:?}"));
             }
         }
-        let seen = self.seen.check(frame.id.sender, frame.priority, nonce, frame.authenticity);
+        let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane: arrival.by_lane };
+        let seen = self.seen.check(way, nonce, frame.authenticity);
         // Also what was here before is acknowledged: the first acknowledgement may have been lost.
         let expects_answer = arrival.by_lane && frame.authenticity == Authenticity::Signed;
         if expects_answer && frame.id.sender == arrival.neighbour && !matches!(seen, Verdict::TooOld) {
@@ -135,97 +147,81 @@ enum Verdict {
     TooOld,
 }
 
-/// Who sent what, per sender and priority: within a priority nonces arrive nearly in order, across priorities they
-/// don't. The sender that was silent longest is forgotten first.
-struct Seen {
-    capacity: usize,
-    windows: HashMap<(PeerId, Priority), Window>,
-    /// Windows by when they were last used.
-    order: BTreeMap<u64, (PeerId, Priority)>,
-    uses: u64,
+/// How messages of one sender come nearly in order: by one priority, and by lane or gossip. Across these they don't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Way {
+    sender: PeerId,
+    priority: Priority,
+    by_lane: bool,
 }
 
+/// Who sent what. The sender that was silent longest is forgotten first.
+struct Seen {
+    senders: usize,
+    windows: HashMap<Way, Window>,
+    /// Windows by when they were last used.
+    order: BTreeMap<u64, Way>,
+    uses: u64,
+    /// Nonces in all windows.
+    nonces: usize,
+}
+
+#[derive(Default)]
 struct Window {
     last_use: u64,
-    highest: u64,
-    /// Bit `n` of the whole says whether `highest - n` was seen.
-    bits: [u64; (WINDOW / 64) as usize],
-    /// Nonces in no order, from five-field implementations; the oldest half goes when there are too many.
-    unordered: BTreeMap<u64, u64>,
+    /// Each nonce with the use that brought it.
+    recent: BTreeMap<u64, u64>,
+    /// Of a sender whose nonces rise: what is not above is older than everything remembered.
+    floor: Option<u64>,
 }
 
 impl Seen {
-    fn new(capacity: usize) -> Self {
-        Self { capacity, windows: HashMap::new(), order: BTreeMap::new(), uses: 0 }
+    fn new(senders: usize) -> Self {
+        Self { senders, windows: HashMap::new(), order: BTreeMap::new(), uses: 0, nonces: 0 }
     }
 
-    fn check(&mut self, sender: PeerId, priority: Priority, nonce: u64, authenticity: Authenticity) -> Verdict {
+    fn check(&mut self, way: Way, nonce: u64, authenticity: Authenticity) -> Verdict {
         self.uses += 1;
-        let key = (sender, priority);
-        let window = self.windows.entry(key).or_insert_with(|| Window {
-            last_use: self.uses,
-            highest: 0,
-            bits: [0; (WINDOW / 64) as usize],
-            unordered: BTreeMap::new(),
-        });
+        let window = self.windows.entry(way).or_default();
         self.order.remove(&window.last_use);
         window.last_use = self.uses;
-        self.order.insert(self.uses, key);
-        let verdict = match authenticity {
-            Authenticity::Signed => window.check_rising(nonce),
-            // Nothing says that another implementation's nonces rise.
-            Authenticity::Connection => window.check_unordered(nonce, self.uses),
+        self.order.insert(self.uses, way);
+        let before = window.recent.len();
+        let verdict = window.check(nonce, self.uses, authenticity);
+        self.nonces = self.nonces + window.recent.len() - before;
+        let too_many = |seen: &Self| {
+            seen.windows.len() > seen.senders || seen.nonces > seen.senders.saturating_mul(NONCES_PER_SENDER)
         };
-        if self.windows.len() > self.capacity
+        while too_many(self)
+            && self.windows.len() > 1
             && let Some((_, forgotten)) = self.order.pop_first()
         {
-            self.windows.remove(&forgotten);
+            self.nonces -= self.windows.remove(&forgotten).map_or(0, |window| window.recent.len());
         }
         verdict
     }
 }
 
 impl Window {
-    fn check_rising(&mut self, nonce: u64) -> Verdict {
-        if nonce > self.highest {
-            self.shift(nonce - self.highest);
-            self.highest = nonce;
+    fn check(&mut self, nonce: u64, now: u64, authenticity: Authenticity) -> Verdict {
+        if self.recent.contains_key(&nonce) {
+            return Verdict::Seen;
         }
-        let back = self.highest - nonce;
-        if back >= WINDOW {
+        if self.floor.is_some_and(|floor| nonce <= floor) {
             return Verdict::TooOld;
         }
-        let (word, bit) = ((back / 64) as usize, 1 << (back % 64));
-        if self.bits[word] & bit != 0 {
-            return Verdict::Seen;
-        }
-        self.bits[word] |= bit;
-        Verdict::New
-    }
-
-    fn shift(&mut self, by: u64) {
-        if by >= WINDOW {
-            self.bits.fill(0);
-            return;
-        }
-        let (words, bits) = ((by / 64) as usize, by % 64);
-        for at in (0..self.bits.len()).rev() {
-            let low = at.checked_sub(words).map_or(0, |from| self.bits[from]);
-            let lower = at.checked_sub(words + 1).map_or(0, |from| self.bits[from]);
-            self.bits[at] = if bits == 0 { low } else { (low << bits) | (lower >> (64 - bits)) };
-        }
-    }
-
-    fn check_unordered(&mut self, nonce: u64, use_number: u64) -> Verdict {
-        if self.unordered.contains_key(&nonce) {
-            return Verdict::Seen;
-        }
-        self.unordered.insert(nonce, use_number);
-        if self.unordered.len() as u64 > WINDOW {
-            let mut uses = self.unordered.values().copied().collect::<Vec<_>>();
-            uses.sort_unstable();
-            let middle = uses[uses.len() / 2];
-            self.unordered.retain(|_, used| *used >= middle);
+        self.recent.insert(nonce, now);
+        if self.recent.len() > WINDOW {
+            match authenticity {
+                Authenticity::Signed => self.floor = self.recent.pop_first().map(|(nonce, _)| nonce),
+                // Nothing says that another implementation's nonces rise: the oldest half goes.
+                Authenticity::Connection => {
+                    let mut uses = self.recent.values().copied().collect::<Vec<_>>();
+                    uses.sort_unstable();
+                    let middle = uses[uses.len() / 2];
+                    self.recent.retain(|_, used| *used >= middle);
+                }
+            }
         }
         Verdict::New
     }
@@ -237,48 +233,57 @@ mod tests {
 
     use super::*;
 
+    fn way(sender: PeerId) -> Way {
+        Way { sender, priority: Priority::High, by_lane: true }
+    }
+
     proptest! {
         #[test]
         fn rising_nonces_are_taken_once_in_any_nearby_order(
             start in 0..u64::MAX - 10_000,
-            offsets in proptest::collection::vec(0_u64..WINDOW, 1..300),
+            offsets in proptest::collection::vec(0..WINDOW as u64, 1..300),
         ) {
-            let mut seen = Seen::new(10);
+            let mut seen = Seen::new(100);
             let (sender, mut taken) = (PeerId::random(), BTreeSet::new());
             for offset in offsets {
                 let expected = if taken.insert(offset) { Verdict::New } else { Verdict::Seen };
-                prop_assert_eq!(seen.check(sender, Priority::High, start + offset + 1, Authenticity::Signed), expected);
+                prop_assert_eq!(seen.check(way(sender), start + offset + 1, Authenticity::Signed), expected);
             }
         }
     }
 
     #[test]
     fn what_is_older_than_the_window_is_refused() {
-        let (mut seen, sender) = (Seen::new(10), PeerId::random());
-        let mut check = |nonce| seen.check(sender, Priority::High, nonce, Authenticity::Signed);
-        assert_eq!(check(1), Verdict::New);
-        assert_eq!(check(1 + WINDOW), Verdict::New);
-        assert_eq!(check(1), Verdict::TooOld);
-        assert_eq!(check(2), Verdict::New);
+        let (mut seen, sender) = (Seen::new(100), PeerId::random());
+        let mut check = |nonce| seen.check(way(sender), nonce, Authenticity::Signed);
+        for nonce in 1..=WINDOW as u64 {
+            // Many messages to others lie between two to this node.
+            assert_eq!(check(nonce * 1000), Verdict::New);
+        }
+        assert_eq!(check(1000), Verdict::Seen);
+        assert_eq!(check(1500), Verdict::New, "it was late");
+        assert_eq!(check(1000), Verdict::TooOld);
         // A restart: the next epoch.
-        assert_eq!(check(1 << 32), Verdict::New);
-        assert_eq!(check(1 << 32), Verdict::Seen);
-        assert_eq!(check(1 + WINDOW), Verdict::TooOld);
+        assert_eq!(check(1 << 40), Verdict::New);
+        assert_eq!(check(1 << 40), Verdict::Seen);
+        assert_eq!(check(1000), Verdict::TooOld);
     }
 
     #[test]
-    fn slow_lanes_do_not_make_messages_look_old() {
-        let (mut seen, sender) = (Seen::new(10), PeerId::random());
+    fn slow_ways_do_not_make_messages_look_old() {
+        let (mut seen, sender) = (Seen::new(1000), PeerId::random());
         for nonce in 2..5000 {
-            assert_eq!(seen.check(sender, Priority::High, nonce, Authenticity::Signed), Verdict::New);
+            assert_eq!(seen.check(way(sender), nonce, Authenticity::Signed), Verdict::New);
         }
-        assert_eq!(seen.check(sender, Priority::Low, 1, Authenticity::Signed), Verdict::New);
+        for late in [Way { priority: Priority::Low, ..way(sender) }, Way { by_lane: false, ..way(sender) }] {
+            assert_eq!(seen.check(late, 1, Authenticity::Signed), Verdict::New);
+        }
     }
 
     #[test]
     fn nonces_in_no_order_are_told_apart_too() {
-        let (mut seen, sender) = (Seen::new(10), PeerId::random());
-        let mut check = |nonce| seen.check(sender, Priority::High, nonce, Authenticity::Connection);
+        let (mut seen, sender) = (Seen::new(1000), PeerId::random());
+        let mut check = |nonce| seen.check(way(sender), nonce, Authenticity::Connection);
         for nonce in [u64::MAX, 0, 1 << 40, 7] {
             assert_eq!(check(nonce), Verdict::New);
             assert_eq!(check(nonce), Verdict::Seen);
@@ -286,18 +291,26 @@ mod tests {
         for nonce in 1000..10_000 {
             assert_eq!(check(nonce), Verdict::New);
         }
-        assert!(seen.windows.values().all(|window| window.unordered.len() as u64 <= WINDOW));
+        assert!(seen.windows.values().all(|window| window.recent.len() <= WINDOW));
     }
 
     #[test]
-    fn the_memory_of_senders_is_bounded() {
+    fn the_memory_is_bounded_in_senders_and_in_nonces() {
         let (mut seen, regular) = (Seen::new(10), PeerId::random());
         for nonce in 1..100 {
-            seen.check(regular, Priority::High, nonce, Authenticity::Signed);
-            seen.check(PeerId::random(), Priority::High, 1, Authenticity::Signed);
+            seen.check(way(regular), nonce, Authenticity::Signed);
+            seen.check(way(PeerId::random()), 1, Authenticity::Signed);
         }
         assert_eq!((seen.windows.len(), seen.order.len()), (10, 10));
-        assert_eq!(seen.check(regular, Priority::High, 99, Authenticity::Signed), Verdict::Seen);
+        assert_eq!(seen.check(way(regular), 99, Authenticity::Signed), Verdict::Seen);
+        for _ in 0..5 {
+            let busy = PeerId::random();
+            for nonce in 1..100 {
+                seen.check(way(busy), nonce, Authenticity::Signed);
+            }
+        }
+        assert!(seen.nonces <= 10 * NONCES_PER_SENDER, "{}", seen.nonces);
+        assert_eq!(seen.nonces, seen.windows.values().map(|window| window.recent.len()).sum::<usize>());
     }
 
     #[test]

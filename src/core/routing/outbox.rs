@@ -24,6 +24,13 @@ use crate::{
 /// find room.
 const LANE_CREDIT: usize = 256;
 
+/// Messages that may be under way in one lane without having been acknowledged. The receiver remembers twice as many, so
+/// that it knows again whatever is sent again.
+pub(super) const UNACKNOWLEDGED: usize = 512;
+
+/// How often a message is handed to a connection; one that breaks every lane it is put on is given up.
+const MAX_ATTEMPTS: u32 = 20;
+
 /// Messages without a receipt (broadcasts to neighbours) that may wait for one peer.
 const UNRECEIPTED_PER_PEER: usize = 1024;
 
@@ -33,8 +40,8 @@ struct Entry {
     receipt: bool,
     /// When it is sent again unless it has been acknowledged; `None` while it waits.
     resend_at: Option<Duration>,
-    /// Whether it was ever handed to a connection.
-    was_sent: bool,
+    /// How often it was handed to a connection.
+    attempts: u32,
     timer: Duration,
 }
 
@@ -46,6 +53,8 @@ struct Queue {
     waiting: [BTreeSet<u64>; 3],
     /// Frames given to the peer's connections of which nothing is known yet, by lane.
     outstanding: [usize; 3],
+    /// Messages sent and not acknowledged, by lane.
+    unacknowledged: [usize; 3],
     unreceipted: usize,
     /// What last stood in the way.
     obstacle: Option<String>,
@@ -65,21 +74,30 @@ pub(crate) struct Outbox {
     timers: BTreeSet<(Duration, PeerId, u64)>,
     /// Entries with a receipt.
     len: usize,
+    /// Peers for whom something came or ended since the last look.
+    changed: BTreeSet<PeerId>,
 }
 
 /// Facts in.
 impl Outbox {
     pub(crate) fn new(config: &DeliveryConfig) -> Self {
-        Self { config: config.clone(), queues: HashMap::new(), timers: BTreeSet::new(), len: 0 }
+        Self {
+            config: config.clone(),
+            queues: HashMap::new(),
+            timers: BTreeSet::new(),
+            len: 0,
+            changed: BTreeSet::new(),
+        }
     }
 
-    /// Takes a message on. Without a receipt it may be dropped for want of room; with one the handler has counted it.
-    pub(crate) fn accept(&mut self, peer: PeerId, message: OutgoingMessage, receipt: bool) {
+    /// Takes a message on. One with a receipt the handler has found room for; one without may be dropped for want of it,
+    /// which is answered by false.
+    pub(crate) fn accept(&mut self, peer: PeerId, message: OutgoingMessage, receipt: bool) -> bool {
         let queue = self.queues.entry(peer).or_default();
         if receipt {
             self.len += 1;
         } else if queue.unreceipted >= UNRECEIPTED_PER_PEER {
-            return;
+            return false;
         } else {
             queue.unreceipted += 1;
         }
@@ -87,16 +105,26 @@ impl Outbox {
         let timer = message.end(self.config.timeout);
         self.timers.insert((timer, peer, nonce));
         queue.waiting[lane].insert(nonce);
-        let entry = Entry { message, receipt, resend_at: None, was_sent: false, timer };
+        let entry = Entry { message, receipt, resend_at: None, attempts: 0, timer };
         queue.entries.insert(nonce, entry);
+        self.changed.insert(peer);
+        true
     }
 
     /// A connection broke: what was under way to the peer has to be sent again.
     pub(crate) fn link_lost(&mut self, now: Now, peer: PeerId) {
         let Some(queue) = self.queues.get_mut(&peer) else { return };
+        queue.unacknowledged = [0; 3];
         let under_way = queue.entries.iter_mut().filter(|(_, entry)| entry.resend_at.is_some());
         for (nonce, entry) in under_way {
             entry.resend_at = None;
+            if entry.attempts >= MAX_ATTEMPTS {
+                // Not sent again; the tick that is due at once ends it.
+                self.timers.remove(&(entry.timer, peer, *nonce));
+                entry.timer = now.since_start;
+                self.timers.insert((entry.timer, peer, *nonce));
+                continue;
+            }
             queue.waiting[entry.message.priority.lane()].insert(*nonce);
             retime(&mut self.timers, peer, *nonce, entry, self.config.timeout, now);
         }
@@ -161,8 +189,8 @@ impl Outbox {
             if let Some(ttl) = entry.message.ttl.filter(|ttl| waited >= *ttl) {
                 let state = ReceiptState::Failed { error: DeliveryError::Expired { ttl } };
                 expired.failed += u64::from(self.end(peer, nonce, state, out));
-            } else if waited >= self.config.timeout {
-                let error = if entry.was_sent {
+            } else if waited >= self.config.timeout || entry.attempts >= MAX_ATTEMPTS {
+                let error = if entry.attempts > 0 {
                     DeliveryError::Unacknowledged { peer, waited }
                 } else {
                     let reason = queue.obstacle.clone().unwrap_or_else(|| "no connection".to_owned());
@@ -171,6 +199,7 @@ impl Outbox {
                 expired.failed += u64::from(self.end(peer, nonce, ReceiptState::Failed { error }, out));
             } else {
                 if entry.resend_at.take().is_some() {
+                    queue.unacknowledged[entry.message.priority.lane()] -= 1;
                     queue.waiting[entry.message.priority.lane()].insert(nonce);
                     expired.resend.insert(peer);
                 }
@@ -192,28 +221,30 @@ impl Outbox {
 
 /// Wishes out.
 impl Outbox {
-    /// Hands a connected peer's messages to its lanes as far as they have room. True when any left.
-    pub(crate) fn pump(&mut self, now: Now, peer: PeerId, out: &mut impl Extend<Output>) -> bool {
-        let Some(queue) = self.queues.get_mut(&peer) else { return false };
-        let mut any = false;
+    /// Hands a connected peer's messages to its lanes as far as they have room. Returns how many left, by lane.
+    pub(crate) fn pump(&mut self, now: Now, peer: PeerId, out: &mut impl Extend<Output>) -> [u64; 3] {
+        let mut left = [0; 3];
+        let Some(queue) = self.queues.get_mut(&peer) else { return left };
         for priority in Priority::ALL {
             let lane = priority.lane();
             while queue.outstanding[lane] < LANE_CREDIT
+                && queue.unacknowledged[lane] < UNACKNOWLEDGED
                 && let Some(nonce) = queue.waiting[lane].pop_first()
             {
                 let Some(entry) = queue.entries.get_mut(&nonce) else { continue };
                 queue.outstanding[lane] += 1;
-                entry.was_sent = true;
+                queue.unacknowledged[lane] += 1;
+                entry.attempts += 1;
                 entry.resend_at = Some(now.since_start + self.config.acknowledge_timeout);
                 retime(&mut self.timers, peer, nonce, entry, self.config.timeout, now);
                 out.extend([Output::Transmit { peer, priority, frame: entry.message.frame.clone() }]);
                 if entry.receipt {
                     out.extend([Output::Receipt { nonce, state: ReceiptState::Sent }]);
                 }
-                any = true;
+                left[lane] += 1;
             }
         }
-        any
+        left
     }
 
     /// Sends a frame below the app, past the waiting messages.
@@ -242,6 +273,19 @@ impl Outbox {
         self.waiting_for(peer) > 0
     }
 
+    /// Peers for whom something waits or is under way.
+    pub(crate) fn peers_with_mail(&self) -> Vec<PeerId> {
+        let with_mail = self.queues.iter().filter(|(_, queue)| !queue.entries.is_empty());
+        let mut peers = with_mail.map(|(peer, _)| *peer).collect::<Vec<_>>();
+        peers.sort_unstable();
+        peers
+    }
+
+    /// Peers for whom something came or ended since the last call.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.changed)
+    }
+
     /// Whether everything handed to the peer's connections has been written.
     pub(crate) fn all_written(&self, peer: &PeerId) -> bool {
         self.queues.get(peer).is_none_or(|queue| queue.outstanding == [0; 3])
@@ -253,7 +297,12 @@ impl Outbox {
     fn end(&mut self, peer: PeerId, nonce: u64, state: ReceiptState, out: &mut impl Extend<Output>) -> bool {
         let Some(queue) = self.queues.get_mut(&peer) else { return false };
         let Some(entry) = queue.entries.remove(&nonce) else { return false };
-        queue.waiting[entry.message.priority.lane()].remove(&nonce);
+        let lane = entry.message.priority.lane();
+        queue.waiting[lane].remove(&nonce);
+        if entry.resend_at.is_some() {
+            queue.unacknowledged[lane] -= 1;
+        }
+        self.changed.insert(peer);
         self.timers.remove(&(entry.timer, peer, nonce));
         if entry.receipt {
             self.len -= 1;
