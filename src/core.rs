@@ -211,9 +211,6 @@ impl Core {
             Input::Written { peer, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
                 self.routing.outbox.settled(peer, priority, count);
-                if self.routing.outbox.all_written(&peer) {
-                    self.connections.all_written(peer, &mut self.out);
-                }
                 self.deliver_mail(now, peer);
             }
             Input::Lost { peer, priority, count, with_link } => {
@@ -410,6 +407,8 @@ impl Core {
             Content::Goodbye => {
                 self.connections.said_goodbye(neighbour);
                 self.discovery.leave_alone(now, &neighbour);
+                // Who hears the goodbye closes: if its sender did, the close could overtake it.
+                self.out.push_back(Output::ClosePeer(neighbour));
             }
             Content::Nothing => {}
         }

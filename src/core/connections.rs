@@ -339,7 +339,8 @@ impl Connections {
         }
     }
 
-    /// Begins to close in good order. True when a goodbye should be sent; the connection closes once it is written.
+    /// Begins to close in good order. True when a goodbye should be sent; the peer closes when it hears it, or else this
+    /// side does after [`GOODBYE_TIMEOUT`].
     pub(crate) fn begin_disconnect(
         &mut self,
         now: Now,
@@ -380,13 +381,6 @@ impl Connections {
                 out.extend(request.map(|request| Output::Answer { request, result: Ok(peer) }));
                 false
             }
-        }
-    }
-
-    /// Everything given to a peer has been written: if it was the goodbye, the connection closes.
-    pub(crate) fn all_written(&mut self, peer: PeerId, out: &mut impl Extend<Output>) {
-        if self.state(&peer) == ConnectionState::Disconnecting {
-            out.extend([Output::ClosePeer(peer)]);
         }
     }
 

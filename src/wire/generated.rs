@@ -155,7 +155,7 @@ pub mod cpc_message {
         Error = 7,
         /// CONTROL: only carries `acknowledged`
         Acknowledge = 8,
-        /// CONTROL: the sender is shutting down; don't wait for a time-out
+        /// CONTROL: the sender wants the connection closed; who hears it closes
         Goodbye = 9,
     }
     impl Kind {

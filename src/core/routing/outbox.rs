@@ -285,11 +285,6 @@ impl Outbox {
     pub(crate) fn take_changed(&mut self) -> BTreeSet<PeerId> {
         std::mem::take(&mut self.changed)
     }
-
-    /// Whether everything handed to the peer's connections has been written.
-    pub(crate) fn all_written(&self, peer: &PeerId) -> bool {
-        self.queues.get(peer).is_none_or(|queue| queue.outstanding == [0; 3])
-    }
 }
 
 impl Outbox {
