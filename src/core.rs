@@ -148,7 +148,7 @@ impl Core {
                 self.health.stats.broadcasts_dropped += dropped;
             }
             Input::PublishDropped => self.health.stats.broadcasts_dropped += 1,
-            Input::Subscribed { topic } => self.routing.pending.somebody_listens(&topic, &mut self.out),
+            Input::Subscribed { topic } => self.routing.pending.somebody_listens(now, &topic),
             Input::JoinGroup { group } => {
                 self.groups.insert(group.clone());
                 self.out.push_back(Output::Subscribe(Topic::Group(group)));

@@ -218,7 +218,8 @@ impl NetworkHandler {
         Ok(id)
     }
 
-    /// Joins a group: its broadcasts arrive from now on. Joining twice is joining once.
+    /// Joins a group: its broadcasts arrive as soon as a neighbour that takes part has heard of it, a matter of a round
+    /// trip. Joining twice is joining once.
     ///
     /// # Errors
     /// When too many groups are joined, or the node is shutting down or too busy.

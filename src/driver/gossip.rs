@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use libp2p::{
     PeerId,
     gossipsub::{self, MessageAcceptance, MessageAuthenticity, PublishError, TopicHash, ValidationMode},
@@ -69,7 +69,8 @@ pub(super) struct Gossip {
     /// Posts that have been checked and wait for the core's verdict, which comes with its next wishes.
     judging: HashMap<u64, (gossipsub::MessageId, PeerId)>,
     next_ticket: u64,
-    checking: FuturesUnordered<BoxFuture<'static, Verified>>,
+    /// In the order of arrival, which the worker pool would not keep.
+    checking: FuturesOrdered<BoxFuture<'static, Verified>>,
 }
 
 impl Gossip {
@@ -80,7 +81,7 @@ impl Gossip {
             topics: HashMap::new(),
             judging: HashMap::new(),
             next_ticket: 0,
-            checking: FuturesUnordered::new(),
+            checking: FuturesOrdered::new(),
         }
     }
 
@@ -133,7 +134,7 @@ impl Gossip {
         let Some(topic) = self.topic(&message.topic).cloned() else { return false };
         let max_payload = self.max_payload;
         let check = platform::offload(move || check(&message, &topic, source, max_payload));
-        self.checking.push(check.map(move |result| Verified { id, source, result }).boxed());
+        self.checking.push_back(check.map(move |result| Verified { id, source, result }).boxed());
         true
     }
 

@@ -16,16 +16,18 @@ impl Driver {
     /// Carries out everything the core wishes, then shows the result: first the snapshot, then the news, so that who
     /// hears of a thing can see it.
     pub(super) fn carry_out(&mut self) {
-        while let Some(output) = self.core.poll() {
-            self.output(output);
-        }
-        self.publish_snapshot();
-        while let Some(news) = self.news.pop_front() {
-            self.tell(news);
-        }
-        // Telling may itself be a fact for the core: messages that nobody took in time.
-        while let Some(output) = self.core.poll() {
-            self.output(output);
+        loop {
+            while let Some(output) = self.core.poll() {
+                self.output(output);
+            }
+            self.publish_snapshot();
+            let news = std::mem::take(&mut self.news);
+            let missed = news.into_iter().filter_map(|news| self.tell(news)).sum();
+            if missed == 0 {
+                return;
+            }
+            // That nobody took a message in time is itself a fact, and news.
+            self.handle(Input::Missed { count: missed });
         }
     }
 
@@ -105,7 +107,8 @@ impl Driver {
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 
-    fn tell(&mut self, news: News) {
+    /// Tells one piece of news; returns how many messages were lost by it.
+    fn tell(&mut self, news: News) -> Option<u64> {
         match news {
             News::Event(event) => {
                 trace(&event);
@@ -114,7 +117,7 @@ impl Driver {
             }
             News::Message(message) => {
                 if !self.published.messages.send(message) {
-                    self.handle(Input::Missed { count: 1 });
+                    return Some(1);
                 }
             }
             News::Receipt(nonce, state) if state.is_final() => {
@@ -134,6 +137,7 @@ impl Driver {
                 }
             }
         }
+        None
     }
 }
 

@@ -7,6 +7,9 @@ use crate::core::{Now, Output, Topic, input::OutgoingMessage};
 /// Broadcasts that wait; with more, the oldest is dropped.
 const CAPACITY: usize = 256;
 
+/// How long a broadcast that found nobody waits after somebody has come: whoever comes a moment later would miss it.
+const COMPANY: Duration = Duration::from_millis(100);
+
 /// How often those that wait are tried again though nobody new listens.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -51,13 +54,12 @@ impl Pending {
         dropped as u64
     }
 
-    /// Somebody listens to a topic now.
-    pub(crate) fn somebody_listens(&mut self, topic: &Topic, out: &mut impl Extend<Output>) {
-        let (fitting, others) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|waiting| waiting.topic == *topic);
-        self.waiting = others;
-        out.extend(fitting.into_iter().map(|Waiting { topic, message }| Output::Publish { topic, message }));
+    /// Somebody listens to a topic now: what waits for it is tried soon, since others often follow at once.
+    pub(crate) fn somebody_listens(&mut self, now: Now, topic: &Topic) {
+        if self.waiting.iter().any(|waiting| waiting.topic == *topic) {
+            let soon = now.since_start + COMPANY;
+            self.retry_at = Some(self.retry_at.map_or(soon, |at| at.min(soon)));
+        }
     }
 
     /// Tries again what waits, and drops what has waited too long. Returns how many were dropped.
