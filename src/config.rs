@@ -228,7 +228,8 @@ pub struct ConnectionsConfig {
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub retry_initial: Duration,
-    /// The longest such pause. 100 ms to 1 h. Default 60 s.
+    /// The longest such pause; a node without any peer waits at most 2 s for its bootstrap nodes. 100 ms to 1 h. Default
+    /// 60 s.
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub retry_max: Duration,

@@ -27,6 +27,9 @@ use state::{Links, Peer, State, change, state_changed, updated};
 /// A connection that lasted so long was a success; a shorter one counts among the failures.
 const LASTING: Duration = Duration::from_secs(10);
 
+/// A node without any peer waits no longer for its bootstrap nodes: they are all it has.
+const ALONE: Duration = Duration::from_secs(2);
+
 /// How long a goodbye may take before the connection is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -198,7 +201,10 @@ impl Connections {
             entry.failures += 1;
             let cause = StateCause::DialFailed { reason: reason.to_owned() };
             change(peer, entry, State::Disconnected { retry_at: None }, cause, out);
-            retry_in = self.plan_retry(now, peer, random);
+            let lifeline = entry.keep == Keep::Bootstrap && self.connected().next().is_none();
+            retry_in = self
+                .plan_retry(now, peer, random)
+                .map(|pause| if lifeline { self.soon(now, peer, pause) } else { pause });
         }
         Some(FailedDial { dial, peer, retry_in })
     }
@@ -511,6 +517,15 @@ impl Connections {
         let entry = self.peers.entry(peer).or_insert_with(Peer::new);
         change(peer, entry, State::Connecting { dial }, cause, out);
         out.extend([Output::Dial { dial, peer: Some(peer), addresses }]);
+    }
+
+    /// Shortens the pause before a bootstrap node is tried again by a node that has nobody else.
+    fn soon(&mut self, now: Now, peer: PeerId, pause: Duration) -> Duration {
+        let pause = pause.min(ALONE);
+        if let Some(Peer { state: State::Disconnected { retry_at }, .. }) = self.peers.get_mut(&peer) {
+            *retry_at = Some(now.since_start + pause);
+        }
+        pause
     }
 
     /// For a peer that has just become disconnected: when to try again, if at all.

@@ -515,3 +515,22 @@ fn a_forgotten_peer_and_ended_mail_are_shown_as_such() {
     bench.pass(Duration::from_secs(2));
     assert!(bench.core.take_changed().contains(&peer), "its mail has expired");
 }
+
+#[test]
+fn a_node_that_has_nobody_else_tries_its_bootstrap_nodes_often() {
+    let known = PeerId::random();
+    let mut bench = Bench::new(|config| {
+        config.bootstrap = vec![address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{known}"))];
+    });
+    let mut dial = DialId(1);
+    for _ in 0..20 {
+        let failed_at = bench.now.since_start;
+        bench.handle(Input::DialFailed { dial, reason: "down".into() });
+        dial = loop {
+            if let Some(dial) = dials(&bench.next_tick()).first() {
+                break *dial;
+            }
+        };
+        assert!(bench.now.since_start - failed_at <= Duration::from_secs(2));
+    }
+}

@@ -35,7 +35,8 @@ pingTimeout: Duration,
  */
 retryInitial: Duration, 
 /**
- * The longest such pause. 100 ms to 1 h. Default 60 s.
+ * The longest such pause; a node without any peer waits at most 2 s for its bootstrap nodes. 100 ms to 1 h. Default
+ * 60 s.
  */
 retryMax: Duration, 
 /**
