@@ -105,6 +105,7 @@ impl Connections {
         }
         let entry = self.peers.entry(peer).or_insert_with(Peer::new);
         entry.said_goodbye = false;
+        entry.dials_failed = 0;
         match &mut entry.state {
             State::Connected { links, .. } | State::Disconnecting { links, .. } => {
                 links.more.push(link);
@@ -199,6 +200,7 @@ impl Connections {
             && matches!(entry.state, State::Connecting { dial: current } if current == dial)
         {
             entry.failures += 1;
+            entry.dials_failed += 1;
             let cause = StateCause::DialFailed { reason: reason.to_owned() };
             change(peer, entry, State::Disconnected { retry_at: None }, cause, out);
             let lifeline = entry.keep == Keep::Bootstrap && self.connected().next().is_none();
@@ -408,7 +410,7 @@ impl Connections {
         for (peer, entry) in &mut self.peers {
             match &mut entry.state {
                 State::Disconnected { retry_at: Some(at) } if *at <= now.since_start && !self.stopping => {
-                    retries.push((*peer, entry.failures));
+                    retries.push((*peer, entry.dials_failed));
                 }
                 State::Disconnecting { close_at, links } if *close_at <= now.since_start => {
                     *close_at = now.since_start + GOODBYE_TIMEOUT;

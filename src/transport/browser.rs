@@ -5,6 +5,8 @@
 
 mod impatient;
 
+use std::time::Duration;
+
 use libp2p::{
     Multiaddr, PeerId, Transport as _,
     core::{
@@ -22,6 +24,9 @@ use libp2p::{
 
 use super::{Built, Connection, LocallyFound};
 use crate::{config::NetworkConfig, error::StartError};
+
+/// How long a dial over WebRTC-direct may take: a handshake needs a few round trips.
+const WEBRTC_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The store's item that the transport needs: none in a browser, which only dials.
 pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "transport";
@@ -53,6 +58,8 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
         let webrtc = webrtc_websys::Transport::new(webrtc_websys::Config::new(key));
         let webrtc =
             webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(super::paced::Paced::dialled(muxer)))).boxed();
+        // Nothing tells a page that nobody is there; while it waits, a node that has come back is not tried elsewhere.
+        let webrtc = TransportTimeout::new(webrtc, config.connections.dial_timeout.min(WEBRTC_TIMEOUT)).boxed();
         transport = either(webrtc, transport);
     }
     // Asked first: WebRTC-direct takes the address of a circuit for that of its relay.

@@ -64,6 +64,8 @@ pub(super) struct Peer {
     pub(super) keep: Keep,
     /// Attempts that failed since the last success.
     pub(super) failures: u32,
+    /// Dials that failed since the last connection: which kind of address is next.
+    pub(super) dials_failed: u32,
     pub(super) latency: Option<Duration>,
     /// `None` until identify or the first lane tells.
     pub(super) speaks_cpc: Option<bool>,
@@ -76,6 +78,7 @@ impl Peer {
             state: State::Disconnected { retry_at: None },
             keep: Keep::Not,
             failures: 0,
+            dials_failed: 0,
             latency: None,
             speaks_cpc: None,
             said_goodbye: false,
