@@ -47,12 +47,13 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
         relay_transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(yamux::Config::default()).boxed();
     let mut transport = DummyTransport::<Connection>::new().boxed();
     if config.transport.websocket {
-        let websocket = impatient::Impatient::new(websocket_websys::Transport::default())
+        let websocket = websocket_websys::Transport::default()
             .upgrade(Version::V1Lazy)
             .authenticate(noise()?)
             .multiplex(yamux::Config::default())
             .boxed();
-        transport = either(websocket, transport);
+        // Around the upgrades too: it is in them that a dial waits for the socket to open.
+        transport = either(impatient::Impatient::new(websocket).boxed(), transport);
     }
     if config.transport.webrtc_direct {
         let webrtc = webrtc_websys::Transport::new(webrtc_websys::Config::new(key));
