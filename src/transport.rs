@@ -9,6 +9,7 @@ mod native;
 mod paced;
 #[cfg(native)]
 mod security;
+mod webrtc;
 
 #[cfg(browser)]
 use browser as here;

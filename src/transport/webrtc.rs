@@ -1,0 +1,14 @@
+//! WebRTC as libp2p speaks it, without a word about who moves the packets.
+//!
+//! The framing of the streams, the muxer over them, WebRTC-direct's addresses and handshake and the signalling between
+//! two peers behind a relay are the same in a page (over `RTCPeerConnection`) and natively (over str0m). A backend is a
+//! [`Link`] with [`Channel`]s; it is told nothing about libp2p and knows nothing about frames.
+
+pub(crate) mod direct;
+mod framing;
+mod muxer;
+mod stream;
+
+pub(crate) use framing::{MAX_MESSAGE, MAX_RECEIVED};
+pub(crate) use muxer::{Link, Muxer, Streams};
+pub(crate) use stream::{Channel, HIGH_WATER, Handle, LOW_WATER, Stream};
