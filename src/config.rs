@@ -91,8 +91,8 @@ impl Default for NetworkConfig {
     }
 }
 
-/// Which transports are used. One that the target doesn't have is left out without a word: a browser has WebSocket and
-/// WebRTC-direct.
+/// Which transports are used. One that the target doesn't have is left out without a word: a browser has WebSocket,
+/// WebRTC-direct and WebRTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
@@ -105,13 +105,55 @@ pub struct TransportConfig {
     pub websocket: bool,
     /// WebRTC-direct: browsers reach native nodes without a certificate of an authority. Default on.
     pub webrtc_direct: bool,
+    /// WebRTC between peers that meet behind a relay: pages talk with each other directly. Default on.
+    pub webrtc: bool,
+    /// STUN and TURN servers that help WebRTC find a way through NATs. Without any, pages find each other on the same
+    /// network or where addresses are public; else they stay relayed. At most 8. Default none.
+    pub ice_servers: Vec<IceServer>,
     /// How TCP and WebSocket connections are encrypted. Both sides agree on one that both offer. Default both.
     pub security: Security,
 }
 
 impl Default for TransportConfig {
     fn default() -> Self {
-        Self { tcp: true, quic: true, websocket: true, webrtc_direct: true, security: Security::Both }
+        Self {
+            tcp: true,
+            quic: true,
+            websocket: true,
+            webrtc_direct: true,
+            webrtc: true,
+            ice_servers: Vec::new(),
+            security: Security::Both,
+        }
+    }
+}
+
+/// A server that helps WebRTC through NATs: a STUN server tells a peer its public address, a TURN server forwards.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
+pub struct IceServer {
+    /// Where it is: `stun:stun.example:3478`, `turn:turn.example`, `turns:turn.example:5349?transport=tcp` (RFC 7064,
+    /// RFC 7065). 1 to 8.
+    pub urls: Vec<String>,
+    /// The user name of a TURN server. Default none.
+    #[serde(default)]
+    #[cfg_attr(feature = "typescript", ts(optional = nullable))]
+    pub username: Option<String>,
+    /// The password of a TURN server. Default none.
+    #[serde(default)]
+    #[cfg_attr(feature = "typescript", ts(optional = nullable))]
+    pub credential: Option<String>,
+}
+
+/// Without the password, which must not end up in a log.
+impl std::fmt::Debug for IceServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("IceServer")
+            .field("urls", &self.urls)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,6 +10,7 @@
 //! - `discovery`: the peer book, bootstrap, peer exchange, relay reservations.
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
 //! - `trust`: scores.
+//! - `upgrades`: from relayed to direct connections.
 //! - `health`: counters.
 
 mod connections;
@@ -19,6 +20,7 @@ mod input;
 mod random;
 mod routing;
 mod trust;
+mod upgrades;
 mod view;
 
 use std::{
@@ -49,6 +51,7 @@ use health::Health;
 use random::Random;
 use routing::Routing;
 use trust::Trust;
+use upgrades::Upgrades;
 
 /// Below this score a peer's rejections are only counted: no event, no ERROR reply.
 const REPLY_SCORE: f32 = 0.3;
@@ -73,6 +76,7 @@ pub(crate) struct Core {
     discovery: Discovery,
     routing: Routing,
     trust: Trust,
+    upgrades: Upgrades,
     health: Health,
     groups: BTreeSet<GroupName>,
     random: Random,
@@ -95,6 +99,7 @@ impl Core {
             discovery: Discovery::new(&settings),
             routing: Routing::new(&settings.config),
             trust: Trust::default(),
+            upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
             groups: BTreeSet::new(),
             random: Random::new(settings.seed),
@@ -164,6 +169,10 @@ impl Core {
                 let address = link.address.clone();
                 let outbound = link.outbound;
                 self.connections.link_opened(now, peer, link, dial, &mut self.out);
+                if let Some(dial) = dial {
+                    self.upgrades.dial_succeeded(dial);
+                }
+                self.upgrades.look(now, peer, &self.connections);
                 self.discovery.connected(
                     now,
                     peer,
@@ -178,6 +187,7 @@ impl Core {
             Input::LinkClosed { peer, link, reason } => {
                 self.health.stats.connections_closed += 1;
                 self.connections.link_closed(now, peer, link, &reason, &mut self.random, &mut self.out);
+                self.upgrades.look(now, peer, &self.connections);
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
                 self.routing.outbox.link_lost(now, peer);
                 self.changed.insert(peer);
@@ -190,6 +200,7 @@ impl Core {
             Input::Identified { peer, facts } => {
                 self.changed.insert(peer);
                 let has_mail = self.routing.outbox.has_mail(&peer);
+                self.upgrades.identified(now, peer, facts.signals_webrtc, &self.connections);
                 self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
             }
@@ -273,6 +284,7 @@ impl Core {
         [
             self.connections.next_deadline(),
             self.discovery.next_deadline(),
+            self.upgrades.next_deadline(),
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
@@ -343,6 +355,9 @@ impl Core {
 
     fn dial_failed(&mut self, now: Now, dial: DialId, reason: &str) {
         self.health.stats.dials_failed += 1;
+        if self.upgrades.dial_failed(now, dial, &mut self.random) {
+            tracing::debug!(reason, "no direct connection to a relayed peer");
+        }
         let Some(failed) = self.connections.dial_failed(now, dial, reason, &mut self.random, &mut self.out) else {
             return;
         };
@@ -493,6 +508,7 @@ impl Core {
         }
         self.health.stats.broadcasts_dropped += self.routing.pending.tick(now, &mut self.out);
         let connections = &mut self.connections;
+        self.upgrades.tick(now, connections, &mut self.out);
         self.discovery.tick(now, connections, &mut self.random, &mut self.out);
     }
 

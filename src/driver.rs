@@ -120,8 +120,8 @@ impl Driver {
         let Parts { config, identity, kept, clock, commands, published } = parts;
         let key = identity.key().clone();
         let local = identity.peer_id();
-        let Built { transport, relay_client, to_keep } = transport::build(&key, &config, kept.as_deref())?;
-        let behaviour = Behaviour::new(&key, &config, relay_client)?;
+        let Built { transport, relay_client, signaling, to_keep } = transport::build(&key, &config, kept.as_deref())?;
+        let behaviour = Behaviour::new(&key, &config, relay_client, signaling)?;
         let swarm = Swarm::new(transport, behaviour, local, behaviour::swarm_config(&config));
         let settings = Settings {
             local,

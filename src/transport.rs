@@ -17,9 +17,11 @@ use browser as here;
 use native as here;
 
 pub(crate) use here::{
-    KEPT_BY_THE_TRANSPORT, LocalDiscovery, build, can_dial, check_free, default_listen, default_reservations, dht_mode,
-    local_discovery, locally_found,
+    KEPT_BY_THE_TRANSPORT, LocalDiscovery, Signaling, build, can_dial, check_free, default_listen,
+    default_reservations, dht_mode, local_discovery, locally_found,
 };
+
+pub(crate) use webrtc::signaling::PROTOCOL as SIGNALING_PROTOCOL;
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -35,6 +37,8 @@ pub(crate) struct Built {
     pub(crate) transport: Boxed<Connection>,
     /// The half of the circuits that takes part in the swarm's behaviour.
     pub(crate) relay_client: relay::client::Behaviour,
+    /// The half of WebRTC behind relays that takes part in the swarm's behaviour.
+    pub(crate) signaling: Signaling,
     /// What the next start should be given, to be kept until then.
     pub(crate) to_keep: Option<Vec<u8>>,
 }

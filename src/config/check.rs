@@ -33,6 +33,17 @@ impl NetworkConfig {
             }
         }
 
+        let ice_servers = &self.transport.ice_servers;
+        number("transport.ice_servers (its length)", ice_servers.len(), 0, 8, "servers")?;
+        for server in ice_servers {
+            number("transport.ice_servers.urls (its length)", server.urls.len(), 1, 8, "addresses")?;
+            let schemes = ["stun:", "stuns:", "turn:", "turns:"];
+            if let Some(url) = server.urls.iter().find(|url| !schemes.iter().any(|scheme| url.starts_with(scheme))) {
+                let allowed = "addresses such as stun:stun.example:3478 or turn:turn.example";
+                return Err(out_of_range("transport.ice_servers.urls", url, allowed));
+            }
+        }
+
         let relay = &self.relay;
         number("relay.reservations", relay.reservations.unwrap_or(0), 0, 8, "relays")?;
         number("relay.max_reservations", relay.max_reservations, 1, 65_536, "reservations")?;

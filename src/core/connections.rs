@@ -293,6 +293,13 @@ impl Connections {
         dial
     }
 
+    /// Dials a connected peer for a better connection; nothing changes for it when that fails.
+    pub(crate) fn dial_beside(&mut self, peer: PeerId, address: Multiaddr, out: &mut impl Extend<Output>) -> DialId {
+        let dial = self.begin_dial(None, address.to_string());
+        out.extend([Output::Dial { dial, peer: Some(peer), addresses: vec![address] }]);
+        dial
+    }
+
     /// Dials a known peer, unless it is connected or being dialled.
     pub(crate) fn dial_known(
         &mut self,
@@ -437,6 +444,14 @@ impl Connections {
 
     pub(crate) fn state(&self, peer: &PeerId) -> ConnectionState {
         self.peers.get(peer).map_or(ConnectionState::Disconnected, Peer::public_state)
+    }
+
+    /// The connections to a peer that stand and are not being closed.
+    pub(crate) fn links(&self, peer: &PeerId) -> Vec<&Link> {
+        match self.peers.get(peer) {
+            Some(entry) if matches!(entry.state, State::Connected { .. }) => entry.links().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Whether there is a reason to have this peer, or a connection to it.

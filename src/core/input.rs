@@ -122,6 +122,8 @@ pub(crate) struct PeerFacts {
     pub(crate) same_network: Option<bool>,
     pub(crate) speaks_cpc: bool,
     pub(crate) relay: bool,
+    /// Whether it can be asked, over a circuit, for a WebRTC connection.
+    pub(crate) signals_webrtc: bool,
 }
 
 /// Facts and the app's wishes.

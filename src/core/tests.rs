@@ -301,6 +301,7 @@ fn neighbours_are_told_of_each_other_and_only_news_is_passed_on() {
         same_network: Some(true),
         speaks_cpc: true,
         relay: false,
+        signals_webrtc: false,
     };
     for peer in [one, two] {
         bench.open(peer, false, None);
@@ -336,7 +337,7 @@ fn places_are_reserved_at_relays_and_again_when_they_are_lost() {
     let relay = PeerId::random();
     bench.open(relay, true, None);
     let facts =
-        PeerFacts { agent: "relay".into(), addresses: vec![], same_network: Some(true), speaks_cpc: true, relay: true };
+        PeerFacts { agent: "relay".into(), addresses: vec![], same_network: Some(true), speaks_cpc: true, relay: true, signals_webrtc: false };
     let reserved =
         |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Reserve { .. })).count();
     assert_eq!(reserved(&bench.handle(Input::Identified { peer: relay, facts: facts.clone() })), 1);
@@ -429,6 +430,7 @@ fn a_node_of_another_network_is_let_go_for_good() {
         same_network: Some(false),
         speaks_cpc: true,
         relay: false,
+        signals_webrtc: false,
     };
     assert!(bench.handle(Input::Identified { peer, facts }).contains(&Output::ClosePeer(peer)));
     bench.handle(Input::LinkClosed { peer, link, reason: "closed".into() });

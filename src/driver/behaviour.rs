@@ -26,6 +26,7 @@ pub(super) struct Behaviour {
     local: Toggle<transport::LocalDiscovery>,
     relay_server: Toggle<relay::Behaviour>,
     relay_client: relay::client::Behaviour,
+    signaling: transport::Signaling,
 }
 
 impl Behaviour {
@@ -33,6 +34,7 @@ impl Behaviour {
         key: &Keypair,
         config: &NetworkConfig,
         relay_client: relay::client::Behaviour,
+        signaling: transport::Signaling,
     ) -> Result<Self, StartError> {
         let local = key.public().to_peer_id();
         let connections = &config.connections;
@@ -58,6 +60,7 @@ impl Behaviour {
             local: transport::local_discovery(local, config.discovery.mdns),
             relay_server: config.relay.server.then(|| relay::Behaviour::new(local, relay_server(config))).into(),
             relay_client,
+            signaling,
         })
     }
 }

@@ -49,7 +49,9 @@ impl Driver {
                 self.handle(Input::Listening { address });
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                let reason = "the interface is gone".to_owned();
+                let relayed = address.iter().any(|part| part == Protocol::P2pCircuit);
+                let reason = if relayed { "the relay holds no place any more" } else { "the interface is gone" };
+                let reason = reason.to_owned();
                 self.handle(Input::ListenClosed { addresses: vec![address], reservation: None, reason });
             }
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
@@ -109,6 +111,7 @@ impl Driver {
             BehaviourEvent::RelayClient(relay::client::Event::ReservationReqAccepted { relay_peer_id, .. }) => {
                 tracing::debug!(relay = %relay_peer_id, "a relay holds a place for this node");
             }
+            BehaviourEvent::Signaling(never) => match never {},
             BehaviourEvent::RelayClient(_) | BehaviourEvent::RelayServer(_) | BehaviourEvent::Limits(_) => {}
         }
     }
@@ -145,6 +148,7 @@ impl Driver {
             same_network,
             speaks_cpc: info.protocols.contains(&wire::PROTOCOL),
             relay: info.protocols.contains(&relay::HOP_PROTOCOL_NAME),
+            signals_webrtc: info.protocols.contains(&transport::SIGNALING_PROTOCOL),
             addresses: info.listen_addrs,
         };
         self.handle(Input::Identified { peer, facts });

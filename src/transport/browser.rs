@@ -1,12 +1,14 @@
-//! WebSocket and WebRTC-direct to native nodes, and circuits through relays, by the published libp2p transports.
-//!
-//! Known limits until transports of our own replace them: a flush over WebSocket may take up to 100 ms, and a WebRTC
-//! stream breaks when more than 16 KiB wait to be read.
+//! WebSocket and WebRTC-direct to native nodes, circuits through relays, and WebRTC to other pages.
 
+mod data_channel;
 mod impatient;
+pub(crate) mod live;
+mod peer_connection;
+mod webrtc_direct;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use js_sys::Reflect;
 use libp2p::{
     Multiaddr, PeerId, Transport as _,
     core::{
@@ -19,10 +21,11 @@ use libp2p::{
     multiaddr::Protocol,
     noise, relay,
     swarm::{behaviour::toggle::Toggle, dummy},
-    webrtc_websys, websocket_websys, yamux,
+    websocket_websys, yamux,
 };
+use wasm_bindgen::JsValue;
 
-use super::{Built, Connection, LocallyFound};
+use super::{Built, Connection, LocallyFound, webrtc::signaling};
 use crate::{config::NetworkConfig, error::StartError};
 
 /// How long a dial over WebRTC-direct may take: a handshake needs a few round trips.
@@ -33,6 +36,9 @@ pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "transport";
 
 /// A page can't look around on the local network.
 pub(crate) type LocalDiscovery = dummy::Behaviour;
+
+/// Meets other pages behind a relay, to connect with them directly.
+pub(crate) type Signaling = Toggle<signaling::Behaviour<peer_connection::PeerConnections>>;
 
 /// Builds the transports that the configuration names.
 ///
@@ -56,26 +62,31 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
         transport = either(impatient::Impatient::new(websocket).boxed(), transport);
     }
     if config.transport.webrtc_direct {
-        let webrtc = webrtc_websys::Transport::new(webrtc_websys::Config::new(key));
-        let webrtc =
-            webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(super::paced::Paced::dialled(muxer)))).boxed();
+        let webrtc = webrtc_direct::Transport::new(key);
+        let webrtc = webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
         // Nothing tells a page that nobody is there; while it waits, a node that has come back is not tried elsewhere.
         let webrtc = TransportTimeout::new(webrtc, config.connections.dial_timeout.min(WEBRTC_TIMEOUT)).boxed();
         transport = either(webrtc, transport);
     }
-    // Asked first: WebRTC-direct takes the address of a circuit for that of its relay.
+    // Each takes an address whole or not at all, the circuits' transport takes whatever leads through a relay.
     transport = either(circuits, transport);
+    let mut signaling = None;
+    if config.transport.webrtc && webrtc_is_there() {
+        let connections = peer_connection::PeerConnections { ice_servers: config.transport.ice_servers.clone() };
+        let (webrtc, behaviour) = signaling::new(key.public().to_peer_id(), connections);
+        transport = either(webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed(), transport);
+        signaling = Some(behaviour);
+    }
     let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
-    Ok(Built { transport: timed.boxed(), relay_client, to_keep: None })
+    Ok(Built { transport: timed.boxed(), relay_client, signaling: signaling.into(), to_keep: None })
 }
 
 /// Whether this target has a transport for an address.
 pub(crate) fn can_dial(address: &Multiaddr) -> bool {
-    let webrtc_between_browsers = address.iter().any(|part| part == Protocol::WebRTC);
     // A circuit goes through a relay that this page is connected to, whatever way the address says.
     let dialable =
         |part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_) | Protocol::WebRTCDirect | Protocol::P2pCircuit);
-    !webrtc_between_browsers && address.iter().any(dialable)
+    address.iter().any(dialable)
 }
 
 /// A page has no ports.
@@ -113,4 +124,15 @@ pub(crate) fn locally_found(event: std::convert::Infallible) -> LocallyFound {
 
 fn either(one: Boxed<Connection>, other: Boxed<Connection>) -> Boxed<Connection> {
     one.or_transport(other).map(|either, _| either.into_inner()).boxed()
+}
+
+/// Whether this is a window: workers have no WebRTC.
+fn webrtc_is_there() -> bool {
+    Reflect::has(&js_sys::global(), &"RTCPeerConnection".into()).unwrap_or(false)
+}
+
+/// What the browser said about what could not be done.
+fn js_error(what: &str, error: &JsValue) -> io::Error {
+    let said = Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());
+    io::Error::other(format!("the browser can't {what}: {}", said.unwrap_or_else(|| format!("{error:?}"))))
 }

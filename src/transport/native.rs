@@ -35,6 +35,9 @@ pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "webrtc-certificate.pem";
 /// Finds nodes on the local network.
 pub(crate) type LocalDiscovery = mdns::tokio::Behaviour;
 
+/// Native nodes don't speak WebRTC behind relays yet.
+pub(crate) type Signaling = libp2p::swarm::dummy::Behaviour;
+
 /// Builds the transports that the configuration names. `kept` is what an earlier start returned to be kept.
 ///
 /// # Errors
@@ -74,7 +77,7 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
     // Asked first: other transports take the address of a circuit for that of its relay.
     transport = either(circuits, transport);
     let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
-    Ok(Built { transport: timed.boxed(), relay_client, to_keep })
+    Ok(Built { transport: timed.boxed(), relay_client, signaling: libp2p::swarm::dummy::Behaviour, to_keep })
 }
 
 /// Whether this target has a transport for an address.

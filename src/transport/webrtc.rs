@@ -7,8 +7,13 @@
 pub(crate) mod direct;
 mod framing;
 mod muxer;
+pub(crate) mod signaling;
 mod stream;
 
 pub(crate) use framing::{MAX_MESSAGE, MAX_RECEIVED};
 pub(crate) use muxer::{Link, Muxer, Streams};
+pub(crate) use signaling::{IceCandidate, Negotiate};
 pub(crate) use stream::{Channel, HIGH_WATER, Handle, LOW_WATER, Stream};
+
+#[cfg(test)]
+mod tests;

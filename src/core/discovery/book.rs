@@ -221,7 +221,9 @@ fn class(address: &Multiaddr) -> u8 {
         ConnectionKind::Quic | ConnectionKind::Tcp | ConnectionKind::Other => 0,
         ConnectionKind::Websocket => 1,
         ConnectionKind::WebrtcDirect => 2,
-        ConnectionKind::Webrtc | ConnectionKind::Relayed => 3,
+        ConnectionKind::Relayed => 3,
+        // It needs the circuit anyway, and is asked for by itself once that stands.
+        ConnectionKind::Webrtc => 4,
     }
 }
 

@@ -121,7 +121,7 @@ impl DirectAddress {
 pub(crate) fn new_ufrag() -> io::Result<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let random = random.map(|byte| char::from(ALPHABET[usize::from(byte % 64)]));
     Ok(UFRAG_PREFIX.chars().chain(random).collect())
 }

@@ -90,9 +90,10 @@ impl<C: Channel> Streams<C> {
     }
 
     /// The other side has opened a channel. `None` when it has too many; the channel is closed then.
-    pub(crate) fn incoming(&self, channel: C) -> Option<Handle<C>> {
+    /// `open` tells whether it can be written to already; else it waits for [`Handle::opened`].
+    pub(crate) fn incoming(&self, channel: C, open: bool) -> Option<Handle<C>> {
         // A stream is dropped outside the lock, since dropping it takes the lock.
-        let (handle, stream) = stream::new(channel, true);
+        let (handle, stream) = stream::new(channel, open);
         let refused = {
             let mut table = lock(&self.table);
             if table.failure.is_some() || table.waiting.len() >= MAX_WAITING || table.streams.len() >= MAX_STREAMS {
