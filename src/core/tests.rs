@@ -336,8 +336,14 @@ fn places_are_reserved_at_relays_and_again_when_they_are_lost() {
     let mut bench = Bench::new(|_| {});
     let relay = PeerId::random();
     bench.open(relay, true, None);
-    let facts =
-        PeerFacts { agent: "relay".into(), addresses: vec![], same_network: Some(true), speaks_cpc: true, relay: true, signals_webrtc: false };
+    let facts = PeerFacts {
+        agent: "relay".into(),
+        addresses: vec![],
+        same_network: Some(true),
+        speaks_cpc: true,
+        relay: true,
+        signals_webrtc: false,
+    };
     let reserved =
         |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Reserve { .. })).count();
     assert_eq!(reserved(&bench.handle(Input::Identified { peer: relay, facts: facts.clone() })), 1);
