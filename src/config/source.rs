@@ -188,7 +188,10 @@ mod tests {
             ("colour = \"red\"", &["colour", "unknown field"]),
             ("network = \"two words\"", &["network", "1 to 32"]),
             ("transport.security = \"none\"", &["transport.security", "noise"]),
-            ("transport.ice_servers = [{ urls = \"stun.example\" }]", &["transport.ice_servers", "stun:stun.example:3478"]),
+            (
+                "transport.ice_servers = [{ urls = \"stun.example\" }]",
+                &["transport.ice_servers", "stun:stun.example:3478"],
+            ),
             ("transport.ice_servers = [{ urls = [] }]", &["transport.ice_servers", "1 to 8"]),
             ("transport.ice_servers = [{ urls = \"turn:turn.example\" }]", &["transport.ice_servers", "user name"]),
         ];
