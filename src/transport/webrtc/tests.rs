@@ -231,9 +231,7 @@ fn a_writer_waits_while_nothing_leaves() {
     muxers[0].link().handles.values().for_each(Handle::opened);
     let mut context = Context::from_waker(Waker::noop());
     let mut written = 0;
-    while let Poll::Ready(result) =
-        Pin::new(&mut ours).poll_write(&mut context, &[0; 100_000])
-    {
+    while let Poll::Ready(result) = Pin::new(&mut ours).poll_write(&mut context, &[0; 100_000]) {
         written += result.expect("open");
         assert!(written < 2 * HIGH_WATER, "{written}");
     }
@@ -260,7 +258,10 @@ fn small_writes_travel_together() {
 fn dropping_an_open_stream_tells_the_other_side() {
     let mut muxers = pair();
     let (mut ours, mut theirs) = connect(&mut muxers);
-    run(&mut muxers, async { ours.write_all(b"x").await.expect("open"); ours.flush().await.expect("open") });
+    run(&mut muxers, async {
+        ours.write_all(b"x").await.expect("open");
+        ours.flush().await.expect("open")
+    });
     drop(ours);
     let error = run(&mut muxers, async {
         let mut received = Vec::new();
