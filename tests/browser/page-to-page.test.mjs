@@ -2,14 +2,11 @@
 
 import assert from "node:assert/strict";
 
-import { CpcNode } from "../support/cpc-node.mjs";
 import { story } from "../support/story.mjs";
-import { Demo, builtPage, newPerson, startBrowser } from "./demo.mjs";
-import { openPeerConnections, peerConnectionStates, watchPeerConnections } from "./peer-connections.mjs";
+import { startBrowser } from "./demo.mjs";
+import { openPage, startRelay } from "./meeting.mjs";
+import { openPeerConnections, peerConnectionStates } from "./peer-connections.mjs";
 import { talk } from "./talk.mjs";
-
-/** Without WebRTC-direct, so that every peer connection is one between pages. */
-const RELAY = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"];
 
 /** How long pages talk after their relay is gone; `CPC_MINUTES` makes it longer. In milliseconds. */
 const TALK = process.env.CPC_MINUTES ? Number(process.env.CPC_MINUTES) * 60_000 : 15_000;
@@ -17,17 +14,8 @@ const TALK = process.env.CPC_MINUTES ? Number(process.env.CPC_MINUTES) * 60_000 
 /** The pauses between attempts to reach a relay that is gone grow up to a minute. */
 const RECONNECT = 90_000;
 
-/** A person's page, its messages kept, its peer connections counted. */
-async function openPage(scope, browser, node, name) {
-  const person = await newPerson(browser);
-  await watchPeerConnections(person);
-  const page = await Demo.open(scope, person, node.ready.http, name);
-  await page.keepMessages();
-  return page;
-}
-
 story("two pages behind a relay become directly connected, and let the circuit go", async (scope, context) => {
-  const relay = await CpcNode.start(scope, { listen: RELAY, words: ["--www", builtPage()] });
+  const relay = await startRelay(scope);
   const browser = await startBrowser(scope);
   const one = await openPage(scope, browser, relay, "one");
   const opened = Date.now();
@@ -58,7 +46,7 @@ story("two pages behind a relay become directly connected, and let the circuit g
 story(
   "the relay is killed: two pages in two browsers go on talking; with a new one a third page joins them",
   async (scope, context) => {
-    const relay = await CpcNode.start(scope, { listen: RELAY, words: ["--www", builtPage()] });
+    const relay = await startRelay(scope);
     const one = await openPage(scope, await startBrowser(scope), relay, "one");
     const browser = await startBrowser(scope);
     const two = await openPage(scope, browser, relay, "two");
