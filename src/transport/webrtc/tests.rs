@@ -300,6 +300,33 @@ fn streams_that_nobody_takes_are_bounded_and_none_of_the_bound_is_lost() {
 }
 
 #[test]
+fn what_nobody_reads_is_bounded_over_all_streams() {
+    let mut muxers = pair();
+    let mut pairs = (0..8).map(|_| connect(&mut muxers)).collect::<Vec<_>>();
+    let seven_mebibytes = vec![0; 7 * 1024 * 1024];
+    let refused = pairs.iter_mut().position(|(ours, _)| {
+        run(&mut muxers, async { ours.write_all(&seven_mebibytes).await.and(ours.flush().await) }).is_err()
+    });
+    assert_eq!(refused, Some(4), "32 MiB may wait in all");
+    // What is read makes room, and who was not refused loses nothing.
+    for (ours, mut theirs) in pairs.drain(..4) {
+        let mut ours = ours;
+        run(&mut muxers, async {
+            ours.close().await.expect("open");
+            let mut received = Vec::new();
+            theirs.read_to_end(&mut received).await.expect("all of it");
+            assert_eq!(received.len(), seven_mebibytes.len());
+        });
+    }
+    let (mut ours, mut theirs) = connect(&mut muxers);
+    run(&mut muxers, async {
+        ours.write_all(b"again").await.expect("room");
+        ours.flush().await.expect("room");
+        theirs.read_exact(&mut [0; 5]).await.expect("data");
+    });
+}
+
+#[test]
 fn closing_waits_for_what_was_written() {
     let mut muxers = pair();
     let (mut ours, mut theirs) = connect(&mut muxers);
