@@ -61,6 +61,7 @@ enum Command {
     Dial(Multiaddr, oneshot::Sender<io::Result<Link>>),
     Open(PeerId, ConnectionId, Opening),
     Close(ConnectionId, oneshot::Sender<()>),
+    HangUp(PeerId, oneshot::Sender<()>),
     Look(oneshot::Sender<Sight>),
 }
 
@@ -175,6 +176,16 @@ impl Link {
         answer.await.map_err(|_| io::Error::new(io::ErrorKind::ConnectionAborted, "the connection has ended"))?
     }
 
+    /// Ends all connections with the peer, the circuit that helped to connect too, and returns once they are gone.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub(super) async fn hang_up(&self) -> io::Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::HangUp(self.peer, reply)).await.map_err(over)?;
+        answer.await.map_err(over)
+    }
+
     /// Ends the connection, and returns once it is gone.
     ///
     /// # Errors
@@ -195,6 +206,7 @@ struct Running {
     listening: HashMap<libp2p::core::transport::ListenerId, oneshot::Sender<io::Result<()>>>,
     dialling: HashMap<ConnectionId, oneshot::Sender<io::Result<Link>>>,
     closing: HashMap<ConnectionId, oneshot::Sender<()>>,
+    hanging_up: HashMap<PeerId, oneshot::Sender<()>>,
     closed: Option<String>,
 }
 
@@ -223,6 +235,7 @@ impl Running {
             listening: HashMap::new(),
             dialling: HashMap::new(),
             closing: HashMap::new(),
+            hanging_up: HashMap::new(),
             closed: None,
         })
     }
@@ -273,6 +286,11 @@ impl Running {
                     let _ = reply.send(());
                 }
             }
+            Command::HangUp(peer, reply) => match self.swarm.disconnect_peer_id(peer) {
+                Ok(()) => drop(self.hanging_up.insert(peer, reply)),
+                // There is none.
+                Err(()) => drop(reply.send(())),
+            },
             Command::Look(reply) => {
                 let _ = reply.send(self.sight());
             }
@@ -325,10 +343,17 @@ impl Running {
                     let _ = reply.send(Err(io::Error::other(error)));
                 }
             }
-            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
-                match self.closing.remove(&connection_id) {
-                    Some(reply) => drop(reply.send(())),
-                    None => self.closed = Some(cause.map_or_else(|| "in good order".into(), |error| error.to_string())),
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
+                if let Some(reply) = self.closing.remove(&connection_id) {
+                    let _ = reply.send(());
+                } else if self.hanging_up.contains_key(&peer_id) {
+                    if num_established == 0
+                        && let Some(reply) = self.hanging_up.remove(&peer_id)
+                    {
+                        let _ = reply.send(());
+                    }
+                } else {
+                    self.closed = Some(cause.map_or_else(|| "in good order".into(), |error| error.to_string()));
                 }
             }
             _ => {}

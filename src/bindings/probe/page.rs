@@ -269,6 +269,13 @@ impl ProbeLink {
         Ok(optional(outcome.err().map(|error| error.to_string())))
     }
 
+    /// Ends all connections with the peer; resolves when they are gone.
+    #[wasm_bindgen(js_name = hangUp)]
+    pub async fn hang_up(&self) -> Result<(), JsError> {
+        let link = self.link.clone();
+        Ok(link.hang_up().await?)
+    }
+
     /// Ends the connection; resolves when it is gone.
     pub async fn close(&self) -> Result<(), JsError> {
         let link = self.link.clone();
