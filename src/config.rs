@@ -128,13 +128,16 @@ impl Default for TransportConfig {
     }
 }
 
-/// A server that helps WebRTC through NATs: a STUN server tells a peer its public address, a TURN server forwards.
+/// A server that helps WebRTC through NATs: a STUN server tells a peer its public address, a TURN server forwards. The
+/// fields are those of a browser's `RTCIceServer`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
 pub struct IceServer {
     /// Where it is: `stun:stun.example:3478`, `turn:turn.example`, `turns:turn.example:5349?transport=tcp` (RFC 7064,
-    /// RFC 7065). 1 to 8.
+    /// RFC 7065). 1 to 8; a single one may be given without a list around it.
+    #[serde(deserialize_with = "one_or_several")]
+    #[cfg_attr(feature = "typescript", ts(type = "string | Array<string>"))]
     pub urls: Vec<String>,
     /// The user name of a TURN server. Default none.
     #[serde(default)]
@@ -144,6 +147,33 @@ pub struct IceServer {
     #[serde(default)]
     #[cfg_attr(feature = "typescript", ts(optional = nullable))]
     pub credential: Option<String>,
+}
+
+impl IceServer {
+    /// A server that needs no password: a STUN server.
+    #[must_use]
+    pub fn stun(url: impl Into<String>) -> Self {
+        Self { urls: vec![url.into()], username: None, credential: None }
+    }
+
+    /// A TURN server, with the user name and the password it asks for.
+    #[must_use]
+    pub fn turn(url: impl Into<String>, username: impl Into<String>, credential: impl Into<String>) -> Self {
+        Self { urls: vec![url.into()], username: Some(username.into()), credential: Some(credential.into()) }
+    }
+}
+
+fn one_or_several<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected an address or a list of addresses")]
+    enum Urls {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Urls::deserialize(source)? {
+        Urls::One(url) => vec![url],
+        Urls::Several(urls) => urls,
+    })
 }
 
 /// Without the password, which must not end up in a log.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
-use super::{ConnectionsConfig, DeliveryConfig, DiscoveryConfig, LimitsConfig, NetworkConfig, RelayConfig, Security};
+use super::{
+    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, IceServer, LimitsConfig, NetworkConfig, RelayConfig, Security,
+    TransportConfig,
+};
 use crate::error::ConfigError;
 
 /// Builds a [`NetworkConfig`]. Addresses may be given as text; one that can't be read is reported by
@@ -83,6 +86,20 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn security(mut self, security: Security) -> Self {
         self.config.transport.security = security;
+        self
+    }
+
+    /// Adds a STUN or TURN server that helps WebRTC through NATs.
+    #[must_use]
+    pub fn ice_server(mut self, server: IceServer) -> Self {
+        self.config.transport.ice_servers.push(server);
+        self
+    }
+
+    /// Sets anything of the section on transports.
+    #[must_use]
+    pub fn transport(mut self, change: impl FnOnce(&mut TransportConfig)) -> Self {
+        change(&mut self.config.transport);
         self
     }
 

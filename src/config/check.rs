@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use libp2p::multiaddr::Protocol;
 
-use super::NetworkConfig;
+use super::{IceServer, NetworkConfig};
 use crate::error::ConfigError;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,14 +35,7 @@ impl NetworkConfig {
 
         let ice_servers = &self.transport.ice_servers;
         number("transport.ice_servers (its length)", ice_servers.len(), 0, 8, "servers")?;
-        for server in ice_servers {
-            number("transport.ice_servers.urls (its length)", server.urls.len(), 1, 8, "addresses")?;
-            let schemes = ["stun:", "stuns:", "turn:", "turns:"];
-            if let Some(url) = server.urls.iter().find(|url| !schemes.iter().any(|scheme| url.starts_with(scheme))) {
-                let allowed = "addresses such as stun:stun.example:3478 or turn:turn.example";
-                return Err(out_of_range("transport.ice_servers.urls", url, allowed));
-            }
-        }
+        ice_servers.iter().try_for_each(ice_server)?;
 
         let relay = &self.relay;
         number("relay.reservations", relay.reservations.unwrap_or(0), 0, 8, "relays")?;
@@ -98,6 +91,24 @@ fn name(field: &'static str, value: &str) -> Result<(), ConfigError> {
     } else {
         Err(out_of_range(field, &format!("{value:?}"), "1 to 32 letters, digits, '-', '_' or '.'"))
     }
+}
+
+/// What a browser would refuse, which a page would only learn with each connection it tries.
+fn ice_server(server: &IceServer) -> Result<(), ConfigError> {
+    number("transport.ice_servers.urls (its length)", server.urls.len(), 1, 8, "addresses")?;
+    let relays = |url: &str| url.starts_with("turn:") || url.starts_with("turns:");
+    for url in &server.urls {
+        let host = ["stun:", "stuns:", "turn:", "turns:"].iter().find_map(|scheme| url.strip_prefix(scheme));
+        if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+            let allowed = "addresses such as stun:stun.example:3478 or turn:turn.example";
+            return Err(out_of_range("transport.ice_servers.urls", url, allowed));
+        }
+        if relays(url) && (server.username.is_none() || server.credential.is_none()) {
+            let allowed = "a user name and a credential with each TURN server (RFC 8656, section 5)";
+            return Err(out_of_range("transport.ice_servers", url, allowed));
+        }
+    }
+    Ok(())
 }
 
 fn number<N: PartialOrd + Display>(

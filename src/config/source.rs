@@ -41,7 +41,7 @@ impl NetworkConfig {
     }
 
     /// Reads the process's environment over this configuration: `CPC_NET_NETWORK`, `CPC_NET_LIMITS__MAX_PAYLOAD` and so on, a
-    /// section and its field joined by two underscores; lists are separated by commas. In a browser there is none.
+    /// section and its field joined by two underscores; lists are separated by commas, or written as JSON. In a browser there is none.
     ///
     /// # Errors
     /// As [`with_variables`](Self::with_variables).
@@ -114,6 +114,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::IceServer;
 
     fn variables(pairs: &[(&str, &str)]) -> Result<NetworkConfig, ConfigError> {
         let owned = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>();
@@ -162,8 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn servers_for_webrtc_are_given_as_a_browser_takes_them() {
+        let config = NetworkConfig::from_toml(
+            "[transport]\nice_servers = [{ urls = \"stun:stun.example\" }, { urls = [\"turns:turn.example\"], username = \"ada\", credential = \"secret\" }]\n",
+        )
+        .expect("valid");
+        let expected = [IceServer::stun("stun:stun.example"), IceServer::turn("turns:turn.example", "ada", "secret")];
+        assert_eq!(config.transport.ice_servers, expected);
+        assert!(!format!("{config:?}").contains("secret"), "passwords stay out of logs");
+        let variable = r#"[{"urls":"stun:stun.example"}]"#;
+        let config = variables(&[("CPC_NET_TRANSPORT__ICE_SERVERS", variable)]).expect("valid");
+        assert_eq!(config.transport.ice_servers, [IceServer::stun("stun:stun.example")]);
+    }
+
+    #[test]
     fn nonsense_names_its_field_and_what_is_allowed() {
-        let cases: [(&str, &[&str]); 9] = [
+        let cases: [(&str, &[&str]); 12] = [
             ("limits.max_payload = 0", &["limits.max_payload", "1 to 4194304 bytes"]),
             ("limits.max_payload = -3", &["limits.max_payload", "-3"]),
             ("connections.ping_interval = \"1 fortnight\"", &["connections.ping_interval", "30s"]),
@@ -173,6 +188,12 @@ mod tests {
             ("colour = \"red\"", &["colour", "unknown field"]),
             ("network = \"two words\"", &["network", "1 to 32"]),
             ("transport.security = \"none\"", &["transport.security", "noise"]),
+            (
+                "transport.ice_servers = [{ urls = \"stun.example\" }]",
+                &["transport.ice_servers", "stun:stun.example:3478"],
+            ),
+            ("transport.ice_servers = [{ urls = [] }]", &["transport.ice_servers", "1 to 8"]),
+            ("transport.ice_servers = [{ urls = \"turn:turn.example\" }]", &["transport.ice_servers", "user name"]),
         ];
         for (text, parts) in cases {
             let error = NetworkConfig::from_toml(text).expect_err(text).to_string();

@@ -30,6 +30,10 @@ const LASTING: Duration = Duration::from_secs(10);
 /// A node without any peer waits no longer for its bootstrap nodes: they are all it has.
 const ALONE: Duration = Duration::from_secs(2);
 
+/// Nor does one that has peers but no bootstrap node any more: nobody new finds it, above all a page, which is reached
+/// through them only.
+const UNFINDABLE: Duration = Duration::from_secs(10);
+
 /// How long a goodbye may take before the connection is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -203,10 +207,9 @@ impl Connections {
             entry.dials_failed += 1;
             let cause = StateCause::DialFailed { reason: reason.to_owned() };
             change(peer, entry, State::Disconnected { retry_at: None }, cause, out);
-            let lifeline = entry.keep == Keep::Bootstrap && self.connected().next().is_none();
-            retry_in = self
-                .plan_retry(now, peer, random)
-                .map(|pause| if lifeline { self.soon(now, peer, pause) } else { pause });
+            let longest = if entry.keep == Keep::Bootstrap { self.longest_without_bootstrap() } else { None };
+            let pause = self.plan_retry(now, peer, random);
+            retry_in = pause.map(|pause| longest.map_or(pause, |longest| self.soon(now, peer, pause.min(longest))));
         }
         Some(FailedDial { dial, peer, retry_in })
     }
@@ -536,9 +539,18 @@ impl Connections {
         out.extend([Output::Dial { dial, peer: Some(peer), addresses }]);
     }
 
-    /// Shortens the pause before a bootstrap node is tried again by a node that has nobody else.
+    /// How long a bootstrap node may be left alone; `None` while another one is connected.
+    fn longest_without_bootstrap(&self) -> Option<Duration> {
+        let mut connected =
+            self.peers.values().filter(|entry| matches!(entry.state, State::Connected { .. })).peekable();
+        if connected.peek().is_none() {
+            return Some(ALONE);
+        }
+        connected.all(|entry| entry.keep != Keep::Bootstrap).then_some(UNFINDABLE)
+    }
+
+    /// Shortens the pause before a peer is tried again.
     fn soon(&mut self, now: Now, peer: PeerId, pause: Duration) -> Duration {
-        let pause = pause.min(ALONE);
         if let Some(Peer { state: State::Disconnected { retry_at }, .. }) = self.peers.get_mut(&peer) {
             *retry_at = Some(now.since_start + pause);
         }

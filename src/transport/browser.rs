@@ -1,10 +1,11 @@
 //! WebSocket and WebRTC-direct to native nodes, circuits through relays, and WebRTC to other pages.
 
 mod data_channel;
-mod impatient;
 pub(crate) mod live;
+mod multiplexing;
 mod peer_connection;
 mod webrtc_direct;
+mod websocket;
 
 use std::{io, time::Duration};
 
@@ -21,9 +22,10 @@ use libp2p::{
     multiaddr::Protocol,
     noise, relay,
     swarm::{behaviour::toggle::Toggle, dummy},
-    websocket_websys, yamux,
 };
 use wasm_bindgen::JsValue;
+
+use multiplexing::Yamux;
 
 use super::{Built, Connection, LocallyFound, webrtc::signaling};
 use crate::{config::NetworkConfig, error::StartError};
@@ -49,17 +51,11 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
         noise::Config::new(key).map_err(|error| StartError::Transport { transport: "Noise", reason: error.to_string() })
     };
     let (relay_transport, relay_client) = relay::client::new(key.public().to_peer_id());
-    let circuits =
-        relay_transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(yamux::Config::default()).boxed();
+    let circuits = relay_transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(Yamux).boxed();
     let mut transport = DummyTransport::<Connection>::new().boxed();
     if config.transport.websocket {
-        let websocket = websocket_websys::Transport::default()
-            .upgrade(Version::V1Lazy)
-            .authenticate(noise()?)
-            .multiplex(yamux::Config::default())
-            .boxed();
-        // Around the upgrades too: it is in them that a dial waits for the socket to open.
-        transport = either(impatient::Impatient::new(websocket).boxed(), transport);
+        let websocket = websocket::Transport.upgrade(Version::V1Lazy).authenticate(noise()?).multiplex(Yamux).boxed();
+        transport = either(websocket, transport);
     }
     if config.transport.webrtc_direct {
         let webrtc = webrtc_direct::Transport::new(key);
@@ -84,9 +80,8 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
 /// Whether this target has a transport for an address.
 pub(crate) fn can_dial(address: &Multiaddr) -> bool {
     // A circuit goes through a relay that this page is connected to, whatever way the address says.
-    let dialable =
-        |part| matches!(part, Protocol::Ws(_) | Protocol::Wss(_) | Protocol::WebRTCDirect | Protocol::P2pCircuit);
-    address.iter().any(dialable)
+    let dialable = |part| matches!(part, Protocol::WebRTCDirect | Protocol::P2pCircuit);
+    address.iter().any(dialable) || websocket::can_dial(address)
 }
 
 /// A page has no ports.

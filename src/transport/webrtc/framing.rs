@@ -9,7 +9,10 @@
 use std::{collections::VecDeque, io};
 
 use bytes::{Buf as _, Bytes};
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{self, WireType},
+};
 
 /// The largest data-channel message that is sent, bytes: a frame with its length before it (spec, "Multiplexing").
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
@@ -23,10 +26,18 @@ const OVERHEAD: usize = 3 + 2 + 1 + 3;
 /// The largest payload of a frame, bytes.
 pub(super) const MAX_PAYLOAD: usize = MAX_MESSAGE - OVERHEAD;
 
-/// What may wait to be read, bytes. Data channels don't let a receiver slow its sender down, so this is all that can
+/// What may wait to be read, counted as [`cost`]. Data channels don't let a receiver slow its sender down, so this is all that can
 /// come before the reader has had its turn: the largest SCTP window in use (5 MiB, Chromium's), with room to spare.
 /// Above it the stream is reset.
 pub(super) const MAX_UNREAD: usize = 8 * 1024 * 1024;
+
+/// What keeping a payload costs beside its bytes: without it, a flood of tiny frames would fill the memory before it
+/// reached the bound.
+const KEEPING: usize = 128;
+
+fn cost(payload: &Bytes) -> usize {
+    payload.len() + KEEPING
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
@@ -54,7 +65,7 @@ struct Frame {
 pub(super) enum FramingError {
     #[error("the peer sent a message that is no frame; it may speak another version of WebRTC streams")]
     Garbage,
-    #[error("the peer sent {MAX_UNREAD} bytes that nobody read; read the stream faster, or ask for less at once")]
+    #[error("the peer sent more than may wait to be read; read the stream faster, or ask for less at once")]
     Unread,
 }
 
@@ -87,7 +98,8 @@ pub(super) struct Framing {
     reading: Reading,
     writing: Writing,
     unread: VecDeque<Bytes>,
-    unread_bytes: usize,
+    /// What `unread` costs.
+    held: usize,
     /// Each flag at most once in the stream's life.
     to_send: VecDeque<Flag>,
     acknowledged_fin: bool,
@@ -100,7 +112,7 @@ impl Framing {
             reading: Reading::Open,
             writing: Writing::Open,
             unread: VecDeque::new(),
-            unread_bytes: 0,
+            held: 0,
             to_send: VecDeque::new(),
             acknowledged_fin: false,
         }
@@ -115,27 +127,40 @@ impl Framing {
             if message.len() > MAX_RECEIVED {
                 return Err(FramingError::Garbage);
             }
+            let whole = message.len();
             while message.has_remaining() {
                 let frame = Frame::decode_length_delimited(&mut message).map_err(|_| FramingError::Garbage)?;
-                self.receive_frame(frame)?;
+                self.receive_frame(frame, whole)?;
             }
             Ok(())
         })();
         if let Err(error) = result {
-            self.unread.clear();
-            self.unread_bytes = 0;
-            self.give_up(Some(error));
+            self.refuse(error);
         }
         result
     }
 
-    fn receive_frame(&mut self, frame: Frame) -> Result<(), FramingError> {
+    /// Gives the stream up for what the peer did.
+    pub(super) fn refuse(&mut self, error: FramingError) {
+        self.forget_unread();
+        self.give_up(Some(error));
+    }
+
+    fn forget_unread(&mut self) {
+        self.unread.clear();
+        self.held = 0;
+    }
+
+    /// `whole`: the size of the message that the frame came in.
+    fn receive_frame(&mut self, frame: Frame, whole: usize) -> Result<(), FramingError> {
         if let Some(payload) = frame.message
             && !payload.is_empty()
             && self.reading == Reading::Open
         {
-            self.unread_bytes += payload.len();
-            if self.unread_bytes > MAX_UNREAD {
+            // A payload is a part of its message and would keep all of it.
+            let payload = if payload.len() < whole / 2 { Bytes::copy_from_slice(&payload) } else { payload };
+            self.held += cost(&payload);
+            if self.held > MAX_UNREAD {
                 return Err(FramingError::Unread);
             }
             self.unread.push_back(payload);
@@ -198,8 +223,14 @@ impl Framing {
     pub(super) fn frame(&mut self, payload: &[u8]) -> io::Result<Vec<u8>> {
         self.check_writable()?;
         debug_assert!(payload.len() <= MAX_PAYLOAD, "cut by the stream");
-        let frame = Frame { flag: None, message: Some(Bytes::copy_from_slice(payload)) };
-        Ok(frame.encode_length_delimited_to_vec())
+        // By hand, since the payload would be copied once more into a `Frame`.
+        let mut message = Vec::with_capacity(OVERHEAD + payload.len());
+        let length = encoding::encoded_len_varint(payload.len() as u64);
+        encoding::encode_varint((1 + length + payload.len()) as u64, &mut message);
+        encoding::encode_key(2, WireType::LengthDelimited, &mut message);
+        encoding::encode_varint(payload.len() as u64, &mut message);
+        message.extend_from_slice(payload);
+        Ok(message)
     }
 
     /// Whether bytes may be written.
@@ -227,8 +258,7 @@ impl Framing {
 
     /// Nobody will read or write any more: what is still open is given up.
     pub(super) fn let_go(&mut self) {
-        self.unread.clear();
-        self.unread_bytes = 0;
+        self.forget_unread();
         if self.writing == Writing::Open {
             self.give_up(None);
         } else if self.reading == Reading::Open {
@@ -261,12 +291,13 @@ impl Framing {
             let count = first.len().min(buffer.len() - read);
             first.copy_to_slice(&mut buffer[read..read + count]);
             read += count;
+            self.held -= count;
             if !first.is_empty() {
                 break;
             }
             self.unread.pop_front();
+            self.held -= KEEPING;
         }
-        self.unread_bytes -= read;
         if read > 0 {
             return Ok(Some(read));
         }
@@ -281,6 +312,11 @@ impl Framing {
     pub(super) fn next_control(&mut self) -> Option<Vec<u8>> {
         let flag = self.to_send.pop_front()?;
         Some(Frame { flag: Some(flag.into()), message: None }.encode_length_delimited_to_vec())
+    }
+
+    /// What waits to be read, and what keeping it costs, bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// FIN was sent and has not been answered.
@@ -419,8 +455,25 @@ mod tests {
         let error = (0..100).find_map(|_| framing.receive(large.clone()).err()).expect("a bound");
         assert_eq!(error, FramingError::Unread);
         assert_eq!(flags_of(&mut framing), [Flag::ResetStream]);
-        assert_eq!(framing.unread_bytes, 0);
-        assert!(read(&mut framing).expect_err("reset").to_string().contains("nobody read"));
+        assert_eq!(framing.held(), 0);
+        assert!(read(&mut framing).expect_err("reset").to_string().contains("wait to be read"));
+    }
+
+    #[test]
+    fn tiny_frames_count_for_what_they_cost_and_no_payload_keeps_its_whole_message() {
+        let mut framing = Framing::new();
+        let refused = (0..MAX_UNREAD).find(|_| framing.receive(message(None, b"x")).is_err()).expect("a bound");
+        assert!(refused < MAX_UNREAD / 100, "{refused} frames of one byte were kept");
+
+        // One byte, and then flags without end.
+        let mut sly = message(None, b"x").to_vec();
+        sly.extend([2, 0x08, 9].repeat(10_000));
+        let sly = Bytes::from(sly);
+        let mut framing = Framing::new();
+        framing.receive(sly.clone()).expect("good");
+        assert!(sly.is_unique(), "the message was kept for its one byte");
+        assert_eq!(read(&mut framing).expect("data"), Some(b"x".to_vec()));
+        assert_eq!(framing.held(), 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures_timer::Delay;
 use libp2p::core::{StreamMuxer, muxing::StreamMuxerEvent};
 use web_time::Instant;
 
-use super::stream::{self, Channel, Handle, Stream};
+use super::stream::{self, Channel, Handle, Stream, Unread};
 
 /// Streams of one connection, both ways. Chromium has 1,024 data channels.
 const MAX_STREAMS: usize = 1_000;
@@ -62,11 +62,12 @@ struct Table<C: Channel> {
 /// The streams of one connection. A backend keeps a clone to bring what comes from outside.
 pub(crate) struct Streams<C: Channel> {
     table: Arc<Mutex<Table<C>>>,
+    unread: Unread,
 }
 
 impl<C: Channel> Clone for Streams<C> {
     fn clone(&self) -> Self {
-        Self { table: self.table.clone() }
+        Self { table: self.table.clone(), unread: self.unread.clone() }
     }
 }
 
@@ -86,14 +87,14 @@ impl<C: Channel> Streams<C> {
             for_outbound: None,
             for_link: None,
         };
-        Self { table: Arc::new(Mutex::new(table)) }
+        Self { table: Arc::new(Mutex::new(table)), unread: Unread::default() }
     }
 
     /// The other side has opened a channel. `None` when it has too many; the channel is closed then.
     /// `open` tells whether it can be written to already; else it waits for [`Handle::opened`].
     pub(crate) fn incoming(&self, channel: C, open: bool) -> Option<Handle<C>> {
         // A stream is dropped outside the lock, since dropping it takes the lock.
-        let (handle, stream) = stream::new(channel, open);
+        let (handle, stream) = stream::new(channel, open, self.unread.clone());
         let refused = {
             let mut table = lock(&self.table);
             if table.failure.is_some() || table.waiting.len() >= MAX_WAITING || table.streams.len() >= MAX_STREAMS {
@@ -114,7 +115,7 @@ impl<C: Channel> Streams<C> {
 
     /// A stream over a channel that this side has just opened; it waits for [`Handle::opened`].
     pub(crate) fn outgoing(&self, channel: C) -> (Handle<C>, Stream<C>) {
-        let (handle, stream) = stream::new(channel, false);
+        let (handle, stream) = stream::new(channel, false, self.unread.clone());
         self.register(&mut lock(&self.table), &handle);
         (handle, stream)
     }

@@ -6,7 +6,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
 };
 
@@ -14,7 +17,7 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncWrite};
 
 use super::{
-    framing::{Framing, MAX_PAYLOAD},
+    framing::{Framing, FramingError, MAX_PAYLOAD},
     muxer::Registration,
 };
 
@@ -23,6 +26,29 @@ pub(crate) const HIGH_WATER: usize = 256 * 1024;
 
 /// Below so many bytes in a channel's send buffer, writers go on.
 pub(crate) const LOW_WATER: usize = 64 * 1024;
+
+/// What may wait to be read on all streams of a connection, bytes. A stream to which more comes is reset.
+const MAX_UNREAD_OF_ALL: usize = 32 * 1024 * 1024;
+
+/// What waits to be read on all streams of one connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unread {
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Unread {
+    fn is_too_much(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > MAX_UNREAD_OF_ALL
+    }
+
+    fn change(&self, from: usize, to: usize) {
+        if to >= from {
+            self.bytes.fetch_add(to - from, Ordering::Relaxed);
+        } else {
+            self.bytes.fetch_sub(from - to, Ordering::Relaxed);
+        }
+    }
+}
 
 /// One data channel of a backend.
 pub(crate) trait Channel: Send + 'static {
@@ -42,6 +68,9 @@ pub(crate) trait Channel: Send + 'static {
 
 struct Shared<C> {
     framing: Framing,
+    /// The connection's account, and how much of it is this stream's.
+    unread: Unread,
+    accounted: usize,
     /// `None` once it is closed.
     channel: Option<C>,
     opened: bool,
@@ -70,6 +99,12 @@ impl<C: Channel> Shared<C> {
         if self.framing.is_over() {
             self.close();
         }
+    }
+
+    fn account(&mut self) {
+        let held = self.framing.held();
+        self.unread.change(self.accounted, held);
+        self.accounted = held;
     }
 
     fn close(&mut self) {
@@ -124,14 +159,22 @@ impl<C: Channel> Shared<C> {
     }
 }
 
+impl<C> Drop for Shared<C> {
+    fn drop(&mut self) {
+        self.unread.change(self.accounted, 0);
+    }
+}
+
 fn lock<C>(shared: &Mutex<Shared<C>>) -> MutexGuard<'_, Shared<C>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A new stream over a channel.
-pub(super) fn new<C: Channel>(channel: C, opened: bool) -> (Handle<C>, Stream<C>) {
+pub(super) fn new<C: Channel>(channel: C, opened: bool, unread: Unread) -> (Handle<C>, Stream<C>) {
     let shared = Arc::new(Mutex::new(Shared {
         framing: Framing::new(),
+        unread,
+        accounted: 0,
         channel: Some(channel),
         opened,
         unsent: Vec::new(),
@@ -166,9 +209,16 @@ impl<C: Channel> Handle<C> {
     /// A message came.
     pub(crate) fn received(&self, message: Bytes) {
         let mut shared = lock(&self.shared);
-        if let Err(error) = shared.framing.receive(message) {
+        let result = if shared.unread.is_too_much() {
+            shared.framing.refuse(FramingError::Unread);
+            Err(FramingError::Unread)
+        } else {
+            shared.framing.receive(message)
+        };
+        if let Err(error) = result {
             tracing::debug!(%error, "a WebRTC stream was reset");
         }
+        shared.account();
         shared.settle();
         shared.wake();
     }
@@ -215,7 +265,9 @@ pub(crate) struct Stream<C: Channel> {
 impl<C: Channel> AsyncRead for Stream<C> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut shared = lock(&self.shared);
-        match shared.framing.read(buffer) {
+        let read = shared.framing.read(buffer);
+        shared.account();
+        match read {
             Ok(Some(count)) => Poll::Ready(Ok(count)),
             Ok(None) => {
                 shared.reader = Some(context.waker().clone());
@@ -276,6 +328,7 @@ impl<C: Channel> Drop for Stream<C> {
     fn drop(&mut self) {
         let mut shared = lock(&self.shared);
         shared.framing.let_go();
+        shared.account();
         if shared.opened {
             shared.settle();
         } else {

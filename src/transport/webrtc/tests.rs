@@ -231,9 +231,7 @@ fn a_writer_waits_while_nothing_leaves() {
     muxers[0].link().handles.values().for_each(Handle::opened);
     let mut context = Context::from_waker(Waker::noop());
     let mut written = 0;
-    while let Poll::Ready(result) =
-        Pin::new(&mut ours).poll_write(&mut context, &[0; 100_000])
-    {
+    while let Poll::Ready(result) = Pin::new(&mut ours).poll_write(&mut context, &[0; 100_000]) {
         written += result.expect("open");
         assert!(written < 2 * HIGH_WATER, "{written}");
     }
@@ -260,7 +258,10 @@ fn small_writes_travel_together() {
 fn dropping_an_open_stream_tells_the_other_side() {
     let mut muxers = pair();
     let (mut ours, mut theirs) = connect(&mut muxers);
-    run(&mut muxers, async { ours.write_all(b"x").await.expect("open"); ours.flush().await.expect("open") });
+    run(&mut muxers, async {
+        ours.write_all(b"x").await.expect("open");
+        ours.flush().await.expect("open")
+    });
     drop(ours);
     let error = run(&mut muxers, async {
         let mut received = Vec::new();
@@ -296,6 +297,33 @@ fn streams_that_nobody_takes_are_bounded_and_none_of_the_bound_is_lost() {
     }
     assert_eq!(taken.len(), 256);
     drop((streams, taken));
+}
+
+#[test]
+fn what_nobody_reads_is_bounded_over_all_streams() {
+    let mut muxers = pair();
+    let mut pairs = (0..8).map(|_| connect(&mut muxers)).collect::<Vec<_>>();
+    let seven_mebibytes = vec![0; 7 * 1024 * 1024];
+    let refused = pairs.iter_mut().position(|(ours, _)| {
+        run(&mut muxers, async { ours.write_all(&seven_mebibytes).await.and(ours.flush().await) }).is_err()
+    });
+    assert_eq!(refused, Some(4), "32 MiB may wait in all");
+    // What is read makes room, and who was not refused loses nothing.
+    for (ours, mut theirs) in pairs.drain(..4) {
+        let mut ours = ours;
+        run(&mut muxers, async {
+            ours.close().await.expect("open");
+            let mut received = Vec::new();
+            theirs.read_to_end(&mut received).await.expect("all of it");
+            assert_eq!(received.len(), seven_mebibytes.len());
+        });
+    }
+    let (mut ours, mut theirs) = connect(&mut muxers);
+    run(&mut muxers, async {
+        ours.write_all(b"again").await.expect("room");
+        ours.flush().await.expect("room");
+        theirs.read_exact(&mut [0; 5]).await.expect("data");
+    });
 }
 
 #[test]
