@@ -41,8 +41,7 @@ fn unlimited_relay() -> relay::Config {
         max_circuits: 1_024,
         max_circuits_per_peer: 1_024,
         max_circuit_duration: IDLE,
-        // None, in the relay's words.
-        max_circuit_bytes: 0,
+        max_circuit_bytes: 1 << 40,
         circuit_src_rate_limiters: Vec::new(),
         ..relay::Config::default()
     }

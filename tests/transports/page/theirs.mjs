@@ -25,9 +25,16 @@ function number(count) {
   return bytes;
 }
 
+/**
+ * Writes, and waits where the stream asks to. Its own `onDrain` waits only the first time (its promise is never renewed);
+ * without waiting yamux sends frames of several MB, which other implementations refuse.
+ */
 async function write(stream, bytes) {
-  if (!stream.send(bytes)) {
-    await stream.onDrain();
+  if (!stream.send(bytes) && stream.writableNeedsDrain) {
+    await new Promise((resolve, reject) => {
+      stream.addEventListener("drain", resolve, { once: true });
+      stream.addEventListener("close", ({ error }) => reject(error ?? new Error("closed")), { once: true });
+    });
   }
 }
 
