@@ -6,7 +6,6 @@
 mod browser;
 #[cfg(native)]
 mod native;
-mod paced;
 #[cfg(native)]
 mod security;
 mod webrtc;
