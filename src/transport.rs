@@ -4,6 +4,7 @@
 
 #[cfg(browser)]
 mod browser;
+mod multiplexing;
 #[cfg(native)]
 mod native;
 #[cfg(native)]

@@ -246,23 +246,26 @@ export class Demo {
     await this.peerId();
     await this.api((net) => {
       window.kept = [];
+      window.waitingForMessages = [];
       net.registerMessageHandler((message) => {
         window.kept.push({ ...message, payload: new TextDecoder().decode(message.payload) });
+        window.waitingForMessages.splice(0).forEach((look) => look());
       });
     });
   }
 
   /** Waits for a message with that payload among those kept. */
   async received(payload) {
-    const found = this.page.waitForFunction(
-      (wanted) => window.kept.find((message) => message.payload === wanted),
-      payload,
-      {
-        timeout: 0,
-        polling: 20,
-      },
-    );
-    return await (await within(found, `the message ${payload}`, PATIENCE, () => this.words())).jsonValue();
+    const found = this.page.evaluate(async (wanted) => {
+      for (;;) {
+        const message = window.kept.find((message) => message.payload === wanted);
+        if (message !== undefined) {
+          return message;
+        }
+        await new Promise((resolve) => window.waitingForMessages.push(resolve));
+      }
+    }, payload);
+    return await within(found, `the message ${payload.slice(0, 100)}`, PATIENCE, () => this.words());
   }
 
   /** What it has said, for the report of a failure. */

@@ -200,7 +200,8 @@ impl ConnectionHandler for Handler {
 
     fn on_behaviour_event(&mut self, opening: Opening) {
         if self.wanted.len() + self.opening >= MAX_AT_ONCE {
-            let _ = opening.reply.send(Err(io::Error::other(format!("{MAX_AT_ONCE} streams are being opened already"))));
+            let _ =
+                opening.reply.send(Err(io::Error::other(format!("{MAX_AT_ONCE} streams are being opened already"))));
             return;
         }
         self.wanted.push_back(opening);

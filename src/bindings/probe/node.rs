@@ -10,9 +10,7 @@ use libp2p::{
     identity::Keypair,
     multiaddr::Protocol,
     relay,
-    swarm::{
-        ConnectionId, NetworkBehaviour, Stream, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts,
-    },
+    swarm::{ConnectionId, NetworkBehaviour, Stream, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts},
 };
 
 use super::{

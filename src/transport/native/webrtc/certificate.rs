@@ -100,6 +100,7 @@ pub(super) fn crypto() -> &'static Arc<CryptoProvider> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::webrtc::direct::DirectAddress;
 
     #[test]
     fn what_was_kept_is_used_again() {
@@ -107,6 +108,19 @@ mod tests {
         let again = Certificate::from_pem(&first.to_pem()).expect("read");
         assert_eq!(first.fingerprint(), again.fingerprint());
         assert_ne!(first.fingerprint(), Certificate::generate().expect("made").fingerprint());
+    }
+
+    /// Written by libp2p-webrtc 0.10.0-alpha; the hash is the one that the node announced.
+    #[test]
+    fn what_earlier_versions_kept_is_still_the_same_address() {
+        let kept = include_bytes!("certificate_before.pem");
+        let hash = "uEiB27445nmdXlES33ruGwnDiJS0COmYVF2vuWIhwt1cVDQ";
+        let announced = format!("/ip4/192.0.2.1/udp/1/webrtc-direct/certhash/{hash}");
+        let announced = DirectAddress::parse(&announced.parse().expect("a multiaddr")).expect("ours");
+        let certificate = Certificate::from_pem(kept).expect("read");
+        assert_eq!(certificate.fingerprint(), announced.fingerprint);
+        let again = Certificate::from_pem(&certificate.to_pem()).expect("read");
+        assert_eq!(again.fingerprint(), announced.fingerprint);
     }
 
     #[test]

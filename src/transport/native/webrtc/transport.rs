@@ -97,14 +97,16 @@ async fn shake_hands(
     side: Side,
     ours: Fingerprint,
 ) -> io::Result<(PeerId, Muxer<Connection>)> {
-    let Begun { mut connection, streams, handshake, .. } = begun;
+    let Begun { mut connection, streams, handshake, remote, .. } = begun;
     let theirs = connection.certificate().await?;
     let (dialler, listener) = match side {
         Side::Dialler => (ours, theirs),
         Side::Listener => (theirs, ours),
     };
     let mut muxer = Muxer::new(connection, streams);
-    let peer = authenticate(&mut muxer, handshake, &key, side, dialler, listener).await?;
+    let peer = authenticate(&mut muxer, handshake, &key, side, dialler, listener)
+        .await
+        .inspect_err(|error| tracing::debug!(%error, %remote, "a WebRTC-direct handshake came to nothing"))?;
     muxer.link().established();
     Ok((peer, muxer))
 }
