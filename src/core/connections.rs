@@ -34,12 +34,23 @@ const ALONE: Duration = Duration::from_secs(2);
 /// through them only.
 const UNFINDABLE: Duration = Duration::from_secs(10);
 
+/// Connections that break so soon after the node has woken have broken while it slept.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// Nodes that wake at the same moment, such as by the same network's return, come back within so long.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// The shortest pause before another attempt while there is no network: a browser may be wrong about that.
+pub(super) const OFFLINE_PAUSE: Duration = Duration::from_secs(15);
+
 /// How long a goodbye may take before the connection is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
 struct Dial {
     peer: Option<PeerId>,
     target: String,
+    /// It was under way while the node slept, so its failure says nothing of the peer.
+    interrupted: bool,
 }
 
 struct Waiting {
@@ -56,6 +67,8 @@ pub(crate) struct FailedDial {
     pub(crate) peer: Option<PeerId>,
     /// When the peer is tried again; `None` when it is not.
     pub(crate) retry_in: Option<Duration>,
+    /// This node is to blame: it slept, or has no network.
+    pub(crate) excused: bool,
 }
 
 /// What [`super::view`] shows of a peer's connection.
@@ -78,6 +91,9 @@ pub(crate) struct Connections {
     leaving: HashMap<PeerId, Vec<RequestId>>,
     next_dial: u64,
     stopping: bool,
+    online: bool,
+    /// Until when what breaks has broken while the node slept.
+    grace_until: Duration,
 }
 
 /// Facts in.
@@ -92,6 +108,8 @@ impl Connections {
             leaving: HashMap::new(),
             next_dial: 0,
             stopping: false,
+            online: true,
+            grace_until: Duration::ZERO,
         }
     }
 
@@ -140,6 +158,7 @@ impl Connections {
         random: &mut Random,
         out: &mut impl Extend<Output>,
     ) {
+        let excused = !self.online || self.is_waking(now);
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         let state = std::mem::replace(&mut entry.state, State::Disconnected { retry_at: None });
         let (left, was) = match state {
@@ -148,7 +167,7 @@ impl Connections {
                 if left.is_none() {
                     // A peer that takes the connection and drops it at once has no room: that is a failure too.
                     let lasted = now.since_start.saturating_sub(since) >= LASTING;
-                    entry.failures = if lasted { 0 } else { entry.failures + 1 };
+                    entry.failures = if lasted { 0 } else { entry.failures + u32::from(!excused) };
                 }
                 (left, ConnectionState::Connected)
             }
@@ -192,7 +211,8 @@ impl Connections {
         random: &mut Random,
         out: &mut impl Extend<Output>,
     ) -> Option<FailedDial> {
-        let Dial { peer, target } = self.dials.remove(&dial)?;
+        let Dial { peer, target, interrupted } = self.dials.remove(&dial)?;
+        let excused = interrupted || !self.online;
         let answered = self.waiting.extract_if(.., |waiting| waiting.dial == Some(dial));
         out.extend(answered.map(|waiting| {
             let error = ConnectError::Failed { target: target.clone(), reason: reason.to_owned() };
@@ -203,15 +223,17 @@ impl Connections {
             && let Some(entry) = self.peers.get_mut(&peer)
             && matches!(entry.state, State::Connecting { dial: current } if current == dial)
         {
-            entry.failures += 1;
-            entry.dials_failed += 1;
+            if !excused {
+                entry.failures += 1;
+                entry.dials_failed += 1;
+            }
             let cause = StateCause::DialFailed { reason: reason.to_owned() };
             change(peer, entry, State::Disconnected { retry_at: None }, cause, out);
             let longest = if entry.keep == Keep::Bootstrap { self.longest_without_bootstrap() } else { None };
             let pause = self.plan_retry(now, peer, random);
             retry_in = pause.map(|pause| longest.map_or(pause, |longest| self.soon(now, peer, pause.min(longest))));
         }
-        Some(FailedDial { dial, peer, retry_in })
+        Some(FailedDial { dial, peer, retry_in, excused })
     }
 
     pub(crate) fn pinged(&mut self, peer: PeerId, latency: Duration, out: &mut impl Extend<Output>) {
@@ -219,6 +241,33 @@ impl Connections {
             entry.latency = Some(latency);
             out.extend([updated(peer, entry)]);
         }
+    }
+
+    /// The node goes on after a sleep, or in another network: what failed before is tried again now, and what breaks now
+    /// is nobody's fault. Returns the peers that are tried again.
+    pub(crate) fn woken(&mut self, now: Now, random: &mut Random) -> Vec<PeerId> {
+        self.grace_until = now.since_start + GRACE;
+        for dial in self.dials.values_mut() {
+            dial.interrupted = true;
+        }
+        let mut hurried = Vec::new();
+        for (peer, entry) in &mut self.peers {
+            if let State::Disconnected { retry_at: Some(at) } = &mut entry.state {
+                entry.failures = 0;
+                hurried.push((*peer, at));
+            }
+        }
+        // In an order of their own, so that the same run is the same again.
+        hurried.sort_unstable_by_key(|(peer, _)| *peer);
+        for (_, at) in &mut hurried {
+            **at = (**at).min(now.since_start + random.up_to(STAGGER));
+        }
+        hurried.into_iter().map(|(peer, _)| peer).collect()
+    }
+
+    /// Whether there is a network.
+    pub(crate) fn set_online(&mut self, online: bool) {
+        self.online = online;
     }
 
     pub(crate) fn said_goodbye(&mut self, peer: PeerId) {
@@ -445,6 +494,11 @@ impl Connections {
         of_peers.chain(self.waiting.iter().map(|waiting| waiting.until)).min()
     }
 
+    /// Whether the node has just woken, so that what fails now has failed while it slept.
+    pub(crate) fn is_waking(&self, now: Now) -> bool {
+        now.since_start < self.grace_until
+    }
+
     pub(crate) fn state(&self, peer: &PeerId) -> ConnectionState {
         self.peers.get(peer).map_or(ConnectionState::Disconnected, Peer::public_state)
     }
@@ -525,7 +579,7 @@ impl Connections {
     fn begin_dial(&mut self, peer: Option<PeerId>, target: String) -> DialId {
         self.next_dial += 1;
         let dial = DialId(self.next_dial);
-        self.dials.insert(dial, Dial { peer, target });
+        self.dials.insert(dial, Dial { peer, target, interrupted: false });
         dial
     }
 
@@ -568,6 +622,7 @@ impl Connections {
             return None;
         }
         let pause = backoff(&self.config, entry.failures, random);
+        let pause = if self.online { pause } else { pause.max(OFFLINE_PAUSE) };
         entry.state = State::Disconnected { retry_at: Some(now.since_start + pause) };
         Some(pause)
     }
