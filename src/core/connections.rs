@@ -5,6 +5,7 @@
 //! is announced with its cause. Peers that are neither connected nor wanted are forgotten here.
 
 mod state;
+mod waking;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,6 +24,7 @@ use crate::{
 
 pub(crate) use state::Keep;
 use state::{Links, Peer, State, change, state_changed, updated};
+pub(super) use waking::OFFLINE_PAUSE;
 
 /// A connection that lasted so long was a success; a shorter one counts among the failures.
 const LASTING: Duration = Duration::from_secs(10);
@@ -33,15 +35,6 @@ const ALONE: Duration = Duration::from_secs(2);
 /// Nor does one that has peers but no bootstrap node any more: nobody new finds it, above all a page, which is reached
 /// through them only.
 const UNFINDABLE: Duration = Duration::from_secs(10);
-
-/// Connections that break so soon after the node has woken have broken while it slept.
-pub(crate) const GRACE: Duration = Duration::from_secs(10);
-
-/// Nodes that wake at the same moment, such as by the same network's return, come back within so long.
-const STAGGER: Duration = Duration::from_millis(250);
-
-/// The shortest pause before another attempt while there is no network: a browser may be wrong about that.
-pub(super) const OFFLINE_PAUSE: Duration = Duration::from_secs(15);
 
 /// How long a goodbye may take before the connection is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -241,33 +234,6 @@ impl Connections {
             entry.latency = Some(latency);
             out.extend([updated(peer, entry)]);
         }
-    }
-
-    /// The node goes on after a sleep, or in another network: what failed before is tried again now, and what breaks now
-    /// is nobody's fault. Returns the peers that are tried again.
-    pub(crate) fn woken(&mut self, now: Now, random: &mut Random) -> Vec<PeerId> {
-        self.grace_until = now.since_start + GRACE;
-        for dial in self.dials.values_mut() {
-            dial.interrupted = true;
-        }
-        let mut hurried = Vec::new();
-        for (peer, entry) in &mut self.peers {
-            if let State::Disconnected { retry_at: Some(at) } = &mut entry.state {
-                entry.failures = 0;
-                hurried.push((*peer, at));
-            }
-        }
-        // In an order of their own, so that the same run is the same again.
-        hurried.sort_unstable_by_key(|(peer, _)| *peer);
-        for (_, at) in &mut hurried {
-            **at = (**at).min(now.since_start + random.up_to(STAGGER));
-        }
-        hurried.into_iter().map(|(peer, _)| peer).collect()
-    }
-
-    /// Whether there is a network.
-    pub(crate) fn set_online(&mut self, online: bool) {
-        self.online = online;
     }
 
     pub(crate) fn said_goodbye(&mut self, peer: PeerId) {
@@ -492,11 +458,6 @@ impl Connections {
             _ => None,
         });
         of_peers.chain(self.waiting.iter().map(|waiting| waiting.until)).min()
-    }
-
-    /// Whether the node has just woken, so that what fails now has failed while it slept.
-    pub(crate) fn is_waking(&self, now: Now) -> bool {
-        now.since_start < self.grace_until
     }
 
     pub(crate) fn state(&self, peer: &PeerId) -> ConnectionState {
