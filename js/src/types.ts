@@ -20,6 +20,7 @@ export type { DiscoverTarget } from "./generated/DiscoverTarget.js";
 export type { DiscoveryConfig } from "./generated/DiscoveryConfig.js";
 export type { DiscoverySource } from "./generated/DiscoverySource.js";
 export type { GroupName } from "./generated/GroupName.js";
+export type { IceServer } from "./generated/IceServer.js";
 export type { LimitsConfig } from "./generated/LimitsConfig.js";
 export type { MessageId } from "./generated/MessageId.js";
 export type { MessageKind } from "./generated/MessageKind.js";

@@ -1,8 +1,8 @@
 //! From relayed to direct: who is reached only through a relay is asked, over that circuit, for a direct connection; when
 //! one stands, the circuit is let go.
 //!
-//! Invariant: a circuit is closed only while a direct connection to the same peer stands, and a failed attempt changes
-//! nothing but when the next one is made.
+//! Invariant: the last circuit is closed only while a direct connection to the same peer stands, and a failed attempt
+//! changes nothing but when the next one is made.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,6 +34,7 @@ struct Upgrade {
     dial: Option<DialId>,
     next_at: Option<Duration>,
     close_circuits_at: Option<Duration>,
+    close_surplus_at: Option<Duration>,
 }
 
 /// The peers reached through relays, and how far each is on its way to a direct connection.
@@ -71,9 +72,15 @@ impl Upgrades {
             let farewell = if dialled { FAREWELL } else { FAREWELL_OF_THE_DIALLED };
             let close_at = upgrade.close_circuits_at.unwrap_or(now.since_start + farewell);
             upgrade.close_circuits_at = (!circuits.is_empty()).then_some(close_at);
+            upgrade.close_surplus_at = None;
             return;
         }
         upgrade.close_circuits_at = None;
+        // Two sides that dial at once in several ways may end with as many circuits as a peer may have connections, and
+        // then a direct one has no room.
+        let surplus = surplus(&links).next().is_some();
+        let close_at = upgrade.close_surplus_at.unwrap_or(now.since_start + FAREWELL);
+        upgrade.close_surplus_at = surplus.then_some(close_at);
         if upgrade.able == Some(true) && upgrade.dial.is_none() && upgrade.next_at.is_none() {
             let wait = if dialled { Duration::ZERO } else { DIALLERS_TURN };
             upgrade.next_at = Some(now.since_start + wait);
@@ -119,6 +126,10 @@ impl Upgrades {
                 let links = connections.links(peer);
                 out.extend(links.iter().filter(|link| is_circuit(link)).map(|link| Output::CloseLink(link.id)));
             }
+            if is_due(upgrade.close_surplus_at) {
+                upgrade.close_surplus_at = None;
+                out.extend(surplus(&connections.links(peer)).map(|link| Output::CloseLink(link.id)));
+            }
             if is_due(upgrade.next_at) {
                 upgrade.next_at = None;
                 let links = connections.links(peer);
@@ -134,12 +145,21 @@ impl Upgrades {
 
     /// When to tick at the latest.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.peers.values().flat_map(|upgrade| [upgrade.next_at, upgrade.close_circuits_at]).flatten().min()
+        let of_peer = |upgrade: &Upgrade| [upgrade.next_at, upgrade.close_circuits_at, upgrade.close_surplus_at];
+        self.peers.values().flat_map(of_peer).flatten().min()
     }
 }
 
 fn is_circuit(link: &Link) -> bool {
     link.kind == ConnectionKind::Relayed
+}
+
+/// The circuits that this side has dialled, without the newest, on which it signals. The other side does the same with
+/// its own, so at most one each way is left.
+fn surplus<'l>(links: &[&'l Link]) -> impl Iterator<Item = &'l Link> {
+    let dialled = links.iter().copied().filter(|link| is_circuit(link) && link.outbound);
+    let newest = dialled.clone().map(|link| link.id).max();
+    dialled.filter(move |link| Some(link.id) != newest)
 }
 
 /// Where the peer at the other end of a circuit is asked for a direct connection.
@@ -280,6 +300,20 @@ mod tests {
             pauses.push((bench.now.since_start - failed_at).as_secs());
         }
         assert!(pauses[0] <= 5 && (120..=301).contains(&pauses[7]), "{pauses:?}");
+    }
+
+    #[test]
+    fn of_several_circuits_that_this_side_dialled_the_newest_stays() {
+        let mut bench = Bench::new();
+        let first = bench.open(ConnectionKind::Relayed, true, None);
+        bench.open(ConnectionKind::Relayed, false, None);
+        bench.open(ConnectionKind::Relayed, false, None);
+        assert!(closed(&bench.pass(10)).is_empty(), "the others are the peer's");
+        let second = bench.open(ConnectionKind::Relayed, true, None);
+        assert!(closed(&bench.pass(1)).is_empty(), "what is on its way may arrive");
+        assert_eq!(closed(&bench.pass(2)), [first]);
+        bench.handle(Input::LinkClosed { peer: bench.peer, link: first, reason: "closed".into() });
+        assert!(!closed(&bench.pass(60)).contains(&second));
     }
 
     #[test]

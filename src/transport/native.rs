@@ -1,5 +1,7 @@
 //! TCP, QUIC, WebSocket and WebRTC-direct, with DNS, and circuits through relays.
 
+mod webrtc;
+
 use std::{
     io,
     net::{IpAddr, TcpListener, UdpSocket},
@@ -19,11 +21,10 @@ use libp2p::{
     multiaddr::Protocol,
     noise, quic, relay,
     swarm::behaviour::toggle::Toggle,
-    tcp, tls, websocket, yamux,
+    tcp, tls, websocket,
 };
-use libp2p_webrtc::tokio as webrtc;
 
-use super::{Built, Connection, LocallyFound, paced::Paced, security::NoiseOrTls};
+use super::{Built, Connection, LocallyFound, multiplexing::Yamux, security::NoiseOrTls};
 use crate::{
     config::{NetworkConfig, Security},
     error::StartError,
@@ -43,8 +44,8 @@ pub(crate) type Signaling = libp2p::swarm::dummy::Behaviour;
 /// # Errors
 /// When a transport can't be set up on this machine.
 pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) -> Result<Built, StartError> {
-    // TLS brings one crypto provider and WebRTC's DTLS another; with two and no choice made, each handshake panics.
-    // An app that has chosen already keeps its choice.
+    // TLS brings one crypto provider and this crate another; with two and no choice made, each handshake panics. An app
+    // that has chosen already keeps its choice. (WebRTC's DTLS is str0m's own and asks nobody.)
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let (relay_transport, relay_client) = relay::client::new(key.public().to_peer_id());
@@ -61,12 +62,9 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
     let mut to_keep = None;
     if config.transport.webrtc_direct {
         let certificate = certificate(kept)?;
-        to_keep = Some(certificate.serialize_pem().into_bytes());
-        let webrtc = webrtc::Transport::new(key.clone(), certificate);
-        transport = either(
-            webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Paced::accepted(muxer)))).boxed(),
-            transport,
-        );
+        to_keep = Some(certificate.to_pem());
+        let webrtc = webrtc::Transport::new(key, certificate);
+        transport = either(webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed(), transport);
     }
     transport = with_dns(transport)?.boxed();
     if config.transport.websocket {
@@ -83,8 +81,7 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
 /// Whether this target has a transport for an address.
 pub(crate) fn can_dial(address: &Multiaddr) -> bool {
     let carried = |part| matches!(part, Protocol::Tcp(_) | Protocol::Udp(_));
-    // The published WebRTC-direct transport dials only while it listens too; it is for browsers to come in by.
-    let foreign = |part| matches!(part, Protocol::WebRTC | Protocol::WebTransport | Protocol::WebRTCDirect);
+    let foreign = |part| matches!(part, Protocol::WebRTC | Protocol::WebTransport);
     let mut last_hop = address.iter();
     let relayed = last_hop.any(|part| part == Protocol::P2pCircuit);
     let own_part = if relayed { last_hop.collect() } else { address.clone() };
@@ -150,14 +147,11 @@ fn tcp_transport() -> tcp::tokio::Transport {
 }
 
 fn certificate(kept: Option<&[u8]>) -> Result<webrtc::Certificate, StartError> {
-    let unusable = |reason: String| StartError::Transport { transport: "WebRTC", reason };
-    match kept {
-        Some(pem) => {
-            let pem = str::from_utf8(pem).map_err(|error| unusable(format!("its kept certificate: {error}")))?;
-            webrtc::Certificate::from_pem(pem).map_err(|error| unusable(format!("its kept certificate: {error}")))
-        }
-        None => webrtc::Certificate::generate(&mut rand::rng()).map_err(|error| unusable(error.to_string())),
-    }
+    let certificate = match kept {
+        Some(pem) => webrtc::Certificate::from_pem(pem),
+        None => webrtc::Certificate::generate(),
+    };
+    certificate.map_err(|error| StartError::Transport { transport: "WebRTC", reason: error.to_string() })
 }
 
 /// Resolves `/dns…` addresses by the system's resolver, or public ones where the system names none.
@@ -186,11 +180,10 @@ where
     let noise = || noise::Config::new(key).map_err(|error| unusable("Noise", &error));
     let tls = || tls::Config::new(key).map_err(|error| unusable("TLS", &error));
     let upgrade = transport.upgrade(Version::V1Lazy);
-    let muxer = yamux::Config::default();
     Ok(match security {
-        Security::Noise => upgrade.authenticate(noise()?).multiplex(muxer).boxed(),
-        Security::Tls => upgrade.authenticate(tls()?).multiplex(muxer).boxed(),
-        Security::Both => upgrade.authenticate(NoiseOrTls { noise: noise()?, tls: tls()? }).multiplex(muxer).boxed(),
+        Security::Noise => upgrade.authenticate(noise()?).multiplex(Yamux).boxed(),
+        Security::Tls => upgrade.authenticate(tls()?).multiplex(Yamux).boxed(),
+        Security::Both => upgrade.authenticate(NoiseOrTls { noise: noise()?, tls: tls()? }).multiplex(Yamux).boxed(),
     }
     .map_err(io::Error::other)
     .boxed())
@@ -203,9 +196,9 @@ mod tests {
     #[test]
     fn a_certificate_that_was_kept_is_used_again() {
         let first = certificate(None).expect("made");
-        let again = certificate(Some(first.serialize_pem().as_bytes())).expect("read");
+        let again = certificate(Some(&first.to_pem())).expect("read");
         assert_eq!(first.fingerprint(), again.fingerprint());
-        let error = certificate(Some(b"garbage")).expect_err("unreadable").to_string();
+        let error = certificate(Some(b"garbage")).err().expect("unreadable").to_string();
         assert!(error.contains("certificate"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 //! two peers behind a relay are the same in a page (over `RTCPeerConnection`) and natively (over str0m). A backend is a
 //! [`Link`] with [`Channel`]s; it is told nothing about libp2p and knows nothing about frames.
 
+mod assembly;
 pub(crate) mod direct;
 mod framing;
 mod muxer;

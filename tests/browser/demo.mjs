@@ -109,6 +109,44 @@ export class Demo {
     return await item.getAttribute("data-kind");
   }
 
+  /**
+   * Waits until what `peerInfo` says of a peer holds the given facts; gives all of it. A fact of `null` also stands for a
+   * peer that is not known.
+   */
+  async known(peer, facts, what, patience = PATIENCE) {
+    const found = this.page.evaluate(
+      async ({ peer, facts }) => {
+        const { net } = window.cpc;
+        const events = net.events();
+        for (;;) {
+          const info = net.peerInfo(peer);
+          if (Object.entries(facts).every(([name, fact]) => (info?.[name] ?? null) === fact)) {
+            await events.return();
+            return info;
+          }
+          if ((await events.next()).done) {
+            throw new Error("the page's node has stopped");
+          }
+        }
+      },
+      { peer, facts },
+    );
+    const wanted = `${peer}: ${what} ${JSON.stringify(facts)}`;
+    const info = () => this.page.evaluate((peer) => JSON.stringify(window.cpc.net.peerInfo(peer)), peer);
+    try {
+      return await within(found, wanted, patience, () => this.words());
+    } catch (failure) {
+      failure.message += `\nknown is ${await info().catch(String)}`;
+      throw failure;
+    }
+  }
+
+  /** Waits until a peer is reached by WebRTC and by nothing else, and shown so. */
+  async directlyConnectedTo(peer, patience = PATIENCE) {
+    await this.known(peer, { state: "connected", kind: "webrtc", connections: 1 }, "directly connected", patience);
+    await this.sees("peer-item", { "peer-id": peer, kind: "webrtc" }, `${peer} is shown as directly connected`);
+  }
+
   /** Takes a name. */
   async rename(name) {
     await this.part("name-input").fill(name);
@@ -208,23 +246,26 @@ export class Demo {
     await this.peerId();
     await this.api((net) => {
       window.kept = [];
+      window.waitingForMessages = [];
       net.registerMessageHandler((message) => {
         window.kept.push({ ...message, payload: new TextDecoder().decode(message.payload) });
+        window.waitingForMessages.splice(0).forEach((look) => look());
       });
     });
   }
 
   /** Waits for a message with that payload among those kept. */
   async received(payload) {
-    const found = this.page.waitForFunction(
-      (wanted) => window.kept.find((message) => message.payload === wanted),
-      payload,
-      {
-        timeout: 0,
-        polling: 20,
-      },
-    );
-    return await (await within(found, `the message ${payload}`, PATIENCE, () => this.words())).jsonValue();
+    const found = this.page.evaluate(async (wanted) => {
+      for (;;) {
+        const message = window.kept.find((message) => message.payload === wanted);
+        if (message !== undefined) {
+          return message;
+        }
+        await new Promise((resolve) => window.waitingForMessages.push(resolve));
+      }
+    }, payload);
+    return await within(found, `the message ${payload.slice(0, 100)}`, PATIENCE, () => this.words());
   }
 
   /** What it has said, for the report of a failure. */

@@ -116,6 +116,12 @@ const NONSENSE = [
     says: /max_?payload.*1 to 4194304/i,
   },
   {
+    call: (net) => net.constructor.create({ transport: { iceServers: [{ urls: "turn:turn.example" }] } }),
+    name: "ConfigError",
+    code: "config_out_of_range",
+    says: /turn:turn\.example.*user name and a credential/,
+  },
+  {
     call: (net) => net.constructor.create({ bootstrap: ["nowhere"] }),
     name: "ConfigError",
     code: "config_field",

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { CpcNode, temporaryFolder } from "../support/cpc-node.mjs";
+import { CpcNode } from "../support/cpc-node.mjs";
 import { story } from "../support/story.mjs";
 import { Demo, builtPage, newPerson, startBrowser } from "./demo.mjs";
 
@@ -20,9 +20,7 @@ for (const { how, end } of ENDS) {
   story(
     `the node ${how}: the page shows it, and connects again by itself once the node is back`,
     async (scope, context) => {
-      const dataDir = await temporaryFolder(scope);
-      const words = ["--www", builtPage()];
-      const node = await CpcNode.start(scope, { dataDir, words });
+      const node = await CpcNode.start(scope, { words: ["--www", builtPage()] });
       const person = await newPerson(await startBrowser(scope));
       const demo = await Demo.open(scope, person, node.ready.http, "one");
       const id = await demo.peerId();
@@ -36,15 +34,7 @@ for (const { how, end } of ENDS) {
       context.diagnostic(`the page shows it ${Date.now() - ended} ms after the end`);
       await demo.sees("error-banner", {}, "the page says what is the matter", NOTICE);
 
-      // The same identity at the same ports, as an operator's node has them.
-      const bare = (address) => address.replace(/\/p2p\/[^/]+$/, "").replace(/\/certhash\/[^/]+/, "");
-      const again = await CpcNode.start(scope, {
-        dataDir,
-        words,
-        network: node.network,
-        listen: node.ready.addresses.map(bare),
-        http: new URL(node.ready.http).host,
-      });
+      const again = await node.startAgain(scope);
       const back = Date.now();
       assert.deepEqual(new Set(again.ready.addresses), new Set(node.ready.addresses));
       await demo.phase("online", RECONNECT);

@@ -84,7 +84,10 @@ if (!folder) {
     await take(cy, "phone-timeline");
 
     await node.stop();
-    await ada.sees("error-banner", {}, "Ada's page says that the node is gone", 45_000);
+    const relay = ada.part("peer-item", { "peer-id": node.ready.peerId, state: "connected" });
+    await relay.waitFor({ state: "detached" });
+    await bo.post("The node is gone, and we are still talking.");
+    await ada.sees("post", { sender: idBo }, "Bo's second post");
     await take(ada, "without-the-node");
   });
 }

@@ -22,10 +22,13 @@ export const AGENT = "a-stranger/1.0";
  * A peer that speaks TCP, WebSocket, identify and ping, and what else it is given. With a `privateKey` it can be made
  * to sign as itself.
  */
-export async function startStranger(scope, { services = {}, privateKey } = {}) {
+export async function startStranger(scope, { services = {}, privateKey, transports = [], listen = [] } = {}) {
   const libp2p = await createLibp2p({
     ...(privateKey && { privateKey }),
-    transports: [tcp(), webSockets()],
+    addresses: { listen },
+    // Stories are told on loopback, which js-libp2p doesn't dial for everybody.
+    connectionGater: { denyDialMultiaddr: () => false },
+    transports: [tcp(), webSockets(), ...transports],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     nodeInfo: { userAgent: AGENT },
@@ -38,6 +41,11 @@ export async function startStranger(scope, { services = {}, privateKey } = {}) {
 /** A peer that also takes what others send on lanes: its `frames` are a journal of their bytes. */
 export async function startStrangerWithLane(scope, options) {
   const libp2p = await startStranger(scope, options);
+  return { libp2p, frames: await takeLanes(libp2p) };
+}
+
+/** Has a peer take what others send on lanes; gives a journal of the frames' bytes. */
+export async function takeLanes(libp2p) {
   const frames = new Journal();
   await libp2p.handle(LANE, async (stream) => {
     const reader = new FrameReader();
@@ -45,7 +53,7 @@ export async function startStrangerWithLane(scope, options) {
       reader.push(piece.subarray()).forEach((frame) => frames.add(frame));
     }
   });
-  return { libp2p, frames };
+  return frames;
 }
 
 /** Connects, and waits until identify has told about the other side. */

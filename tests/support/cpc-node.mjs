@@ -94,6 +94,7 @@ export class CpcNode {
   #lines = new Journal();
   #errors;
   #words;
+  #options;
 
   /**
    * Starts a node, and waits until it is ready. It has an identity of its own that ends with the story, unless it is
@@ -105,6 +106,7 @@ export class CpcNode {
   ) {
     const node = new CpcNode();
     const folder = dataDir ?? (await temporaryFolder(scope));
+    node.#options = { network, dataDir: folder, words };
     const listening = listen.flatMap((address) => ["--listen", address]);
     const always = ["run", "--json", "--no-mdns", "--network", network, "--data-dir", folder, "--http", http];
     node.network = network;
@@ -114,6 +116,13 @@ export class CpcNode {
     scope.report(`cpc-node of network ${network}`, () => node.words());
     node.ready = await node.waitFor(({ event }) => event === "ready", "the node is ready");
     return node;
+  }
+
+  /** Starts it once more after its end: who it was, where it was, as an operator's node does. */
+  async startAgain(scope) {
+    const bare = (address) => address.replace(/\/p2p\/[^/]+$/, "").replace(/\/certhash\/[^/]+/, "");
+    const listen = this.ready.addresses.map(bare);
+    return await CpcNode.start(scope, { ...this.#options, listen, http: new URL(this.ready.http).host });
   }
 
   #begin() {

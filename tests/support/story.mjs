@@ -41,9 +41,9 @@ export class Scope {
   }
 }
 
-/** A test whose body gets a `Scope`. */
-export function story(name, body) {
-  test(name, { timeout: LONGEST }, async (context) => {
+/** A test whose body gets a `Scope`. One that takes its time by intention may say how `longest`. */
+export function story(name, body, { longest = LONGEST } = {}) {
+  test(name, { timeout: longest }, async (context) => {
     const scope = new Scope();
     try {
       await body(scope, context);

@@ -20,7 +20,7 @@ pub struct Step {
 }
 
 /// All steps: what fails quickly and often comes first.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     Step {
         name: "setup",
         about: "all tools are in place",
@@ -77,6 +77,13 @@ pub const STEPS: [Step; 9] = [
         remedy: "the failing stories are named above; `cargo xtask demo` lets you walk through them by hand",
         run: browser,
     },
+    Step {
+        name: "transports",
+        about: "what the browser's transports promise: all arrives, in bounded memory, and nothing is left behind",
+        remedy: "the failing promises are named above; `node --test --test-name-pattern=webrtc` in tests/transports \
+                 tries some of them alone, with the environment of the last command above",
+        run: transports,
+    },
 ];
 
 /// The index of the step of that name or number.
@@ -132,6 +139,23 @@ fn browser(builds: &mut Builds<'_>) -> Result<(), Failure> {
         .run()
 }
 
+fn transports(builds: &mut Builds<'_>) -> Result<(), Failure> {
+    probing(builds, &["test", "-w", "tests/transports"])
+}
+
+/// Runs something of tests/transports with all that it needs.
+pub fn probing(builds: &mut Builds<'_>, arguments: &[&str]) -> Result<(), Failure> {
+    let workspace = builds.workspace();
+    let probe = builds.probe()?;
+    setup::npm::packages(workspace)?;
+    let chromium = setup::browser::chromium(workspace)?;
+    npm(workspace, arguments)
+        .env("CPC_PROBE_BIN", probe.program)
+        .env("CPC_PROBE_WASM", probe.wasm)
+        .env("CPC_CHROMIUM", chromium)
+        .run()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +167,7 @@ mod tests {
             assert_eq!(find(&(index + 1).to_string()), Some(index));
             assert!(list().contains(step.about));
         }
-        for nonsense in ["", "0", "10", "-1", "Lint", "dance"] {
+        for nonsense in ["", "0", "11", "-1", "Lint", "dance"] {
             assert_eq!(find(nonsense), None, "{nonsense:?}");
         }
     }

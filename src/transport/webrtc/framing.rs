@@ -14,6 +14,8 @@ use prost::{
     encoding::{self, WireType},
 };
 
+use super::assembly::Assembly;
+
 /// The largest data-channel message that is sent, bytes: a frame with its length before it (spec, "Multiplexing").
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
 
@@ -97,6 +99,7 @@ enum Writing {
 pub(super) struct Framing {
     reading: Reading,
     writing: Writing,
+    assembly: Assembly,
     unread: VecDeque<Bytes>,
     /// What `unread` costs.
     held: usize,
@@ -111,6 +114,7 @@ impl Framing {
         Self {
             reading: Reading::Open,
             writing: Writing::Open,
+            assembly: Assembly::new(),
             unread: VecDeque::new(),
             held: 0,
             to_send: VecDeque::new(),
@@ -128,9 +132,8 @@ impl Framing {
                 return Err(FramingError::Garbage);
             }
             let whole = message.len();
-            while message.has_remaining() {
-                let frame = Frame::decode_length_delimited(&mut message).map_err(|_| FramingError::Garbage)?;
-                self.receive_frame(frame, whole)?;
+            while let Some(frame) = self.assembly.next(&mut message)? {
+                self.receive_frame(Frame::decode(frame).map_err(|_| FramingError::Garbage)?, whole)?;
             }
             Ok(())
         })();
@@ -142,6 +145,7 @@ impl Framing {
 
     /// Gives the stream up for what the peer did.
     pub(super) fn refuse(&mut self, error: FramingError) {
+        self.assembly = Assembly::new();
         self.forget_unread();
         self.give_up(Some(error));
     }
@@ -316,7 +320,7 @@ impl Framing {
 
     /// What waits to be read, and what keeping it costs, bytes.
     pub(super) fn held(&self) -> usize {
-        self.held
+        self.held + self.assembly.held()
     }
 
     /// FIN was sent and has not been answered.
@@ -478,12 +482,25 @@ mod tests {
 
     #[test]
     fn garbage_resets_the_stream() {
-        for garbage in [&[200, 1, 1][..], &[5, 0x12, 9, 1, 2, 3], &[0xff; 40], &[1], &[2, 0x0f, 1]] {
+        for garbage in [&[1, 0x12][..], &[5, 0x12, 9, 1, 2, 3], &[0xff; 40], &[2, 0x0f, 1]] {
             let mut framing = Framing::new();
             assert_eq!(framing.receive(Bytes::from_static(garbage)), Err(FramingError::Garbage), "{garbage:?}");
             assert_eq!(flags_of(&mut framing), [Flag::ResetStream]);
             assert!(framing.is_over());
         }
+    }
+
+    #[test]
+    fn a_frame_that_is_half_here_is_counted_and_survives_that_nobody_reads_any_more() {
+        let mut framing = Framing::new();
+        framing.receive(Bytes::from_static(&[6, 0x08, 0, 0x12])).expect("half a frame");
+        assert_eq!(framing.held(), 3);
+        framing.finish();
+        framing.let_go();
+        framing.receive(Bytes::from_static(&[2, b'y', b'o', 2, 0x08, 3])).expect("the rest, and a FIN_ACK");
+        assert_eq!(flags_of(&mut framing), [Flag::Fin, Flag::StopSending, Flag::FinAck]);
+        assert_eq!(framing.held(), 0);
+        assert!(framing.is_over());
     }
 
     #[test]

@@ -12,8 +12,8 @@ use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
         dial_opts::{DialOpts, PeerCondition},
         dummy,
     },
@@ -113,8 +113,14 @@ impl<B: Backend> NetworkBehaviour for Behaviour<B> {
                 if is_circuit(address) {
                     self.circuits.entry(peer).or_default().push(connection);
                 }
-                if let Some((peer, attempt)) = self.dialling.remove(&connection) {
-                    self.begin(peer, connection, attempt);
+                if let Some((peer_id, attempt)) = self.dialling.remove(&connection) {
+                    if attempt.reply.is_canceled() {
+                        // Another address of the peer was quicker; the circuit was for this attempt alone.
+                        let connection = CloseConnection::One(connection);
+                        self.pending.push_back(ToSwarm::CloseConnection { peer_id, connection });
+                    } else {
+                        self.begin(peer_id, connection, attempt);
+                    }
                 }
             }
             FromSwarm::ConnectionClosed(closed) => {

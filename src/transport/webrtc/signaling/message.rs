@@ -68,7 +68,8 @@ impl Signal {
             Signal::Offer(sdp) => (Type::SdpOffer, sdp.clone()),
             Signal::Answer(sdp) => (Type::SdpAnswer, sdp.clone()),
             Signal::Candidate(candidate) => (Type::IceCandidate, candidate.to_json()),
-            Signal::Nothing => (Type::IceCandidate, String::new()),
+            // js-libp2p takes this for JSON, whatever it says, and goes wrong on an empty text.
+            Signal::Nothing => (Type::IceCandidate, "null".to_owned()),
         };
         Wire { r#type: Some(kind.into()), data: Some(data) }
     }
@@ -156,6 +157,8 @@ mod tests {
         assert_eq!(candidate.to_json(), json);
         let signal = Signal::Candidate(candidate);
         assert_eq!(heard(&said(&signal)).expect("good"), Some(signal));
+        assert!(said(&Signal::Nothing).ends_with(b"null"));
+        assert_eq!(heard(&said(&Signal::Nothing)).expect("good"), Some(Signal::Nothing));
         for nothing in ["", "null", "\"\"", "{}", r#"{"candidate":""}"#, "garbage"] {
             assert_eq!(IceCandidate::from_json(nothing), None, "{nothing}");
         }

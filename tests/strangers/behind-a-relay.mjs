@@ -1,0 +1,34 @@
+/** Strangers that can't be dialled, as pages can't: js-libp2p behind a relay, with its WebRTC. */
+
+import { circuitRelayTransport } from "@libp2p/circuit-relay-v2";
+import { webRTC } from "@libp2p/webrtc";
+
+import { within } from "../support/waiting.mjs";
+import { startStranger } from "./stranger.mjs";
+
+/**
+ * A peer that has a place at a relay. With `webrtc: false` it can be reached over circuits but knows nothing of WebRTC.
+ * No ICE servers: nothing leaves this machine.
+ */
+export async function startStrangerBehind(scope, relay, { webrtc = true, ...options } = {}) {
+  const transports = [circuitRelayTransport(), ...(webrtc ? [webRTC({ rtcConfiguration: { iceServers: [] } })] : [])];
+  const listen = [`${relay}/p2p-circuit`, ...(webrtc ? ["/webrtc"] : [])];
+  const libp2p = await startStranger(scope, { ...options, transports, listen });
+  await within(addressOf(libp2p, webrtc), "the relay has a place for js-libp2p");
+  return libp2p;
+}
+
+/** Where such a peer is reached: by WebRTC, or over a circuit. */
+export async function addressOf(libp2p, webrtc) {
+  for (;;) {
+    const changed = new Promise((resolve) => {
+      libp2p.addEventListener("self:peer:update", resolve, { once: true });
+    });
+    const found = libp2p.getMultiaddrs().map(String);
+    const address = found.find((one) => one.includes("/p2p-circuit") && one.includes("/webrtc") === webrtc);
+    if (address !== undefined) {
+      return address;
+    }
+    await changed;
+  }
+}
