@@ -57,6 +57,11 @@ pub use peer::{
 };
 pub use receipt::{Receipt, ReceiptState};
 
+/// The body of the program `cpc-probe`.
+#[cfg(all(native, feature = "probe"))]
+#[doc(hidden)]
+pub use bindings::probe::program as probe;
+
 /// The examples of the README compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -4,6 +4,7 @@
 
 #[cfg(browser)]
 mod browser;
+mod multiplexing;
 #[cfg(native)]
 mod native;
 #[cfg(native)]
@@ -20,6 +21,8 @@ pub(crate) use here::{
     default_reservations, dht_mode, local_discovery, locally_found,
 };
 
+#[cfg(all(browser, feature = "probe"))]
+pub(crate) use browser::live;
 pub(crate) use webrtc::signaling::PROTOCOL as SIGNALING_PROTOCOL;
 
 use libp2p::{

@@ -2,7 +2,6 @@
 
 mod data_channel;
 pub(crate) mod live;
-mod multiplexing;
 mod peer_connection;
 mod webrtc_direct;
 mod websocket;
@@ -25,9 +24,7 @@ use libp2p::{
 };
 use wasm_bindgen::JsValue;
 
-use multiplexing::Yamux;
-
-use super::{Built, Connection, LocallyFound, webrtc::signaling};
+use super::{Built, Connection, LocallyFound, multiplexing::Yamux, webrtc::signaling};
 use crate::{config::NetworkConfig, error::StartError};
 
 /// How long a dial over WebRTC-direct may take: a handshake needs a few round trips.

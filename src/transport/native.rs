@@ -21,10 +21,10 @@ use libp2p::{
     multiaddr::Protocol,
     noise, quic, relay,
     swarm::behaviour::toggle::Toggle,
-    tcp, tls, websocket, yamux,
+    tcp, tls, websocket,
 };
 
-use super::{Built, Connection, LocallyFound, security::NoiseOrTls, webrtc::signaling};
+use super::{Built, Connection, LocallyFound, multiplexing::Yamux, security::NoiseOrTls, webrtc::signaling};
 use crate::{
     config::{NetworkConfig, Security},
     error::StartError,
@@ -192,11 +192,10 @@ where
     let noise = || noise::Config::new(key).map_err(|error| unusable("Noise", &error));
     let tls = || tls::Config::new(key).map_err(|error| unusable("TLS", &error));
     let upgrade = transport.upgrade(Version::V1Lazy);
-    let muxer = yamux::Config::default();
     Ok(match security {
-        Security::Noise => upgrade.authenticate(noise()?).multiplex(muxer).boxed(),
-        Security::Tls => upgrade.authenticate(tls()?).multiplex(muxer).boxed(),
-        Security::Both => upgrade.authenticate(NoiseOrTls { noise: noise()?, tls: tls()? }).multiplex(muxer).boxed(),
+        Security::Noise => upgrade.authenticate(noise()?).multiplex(Yamux).boxed(),
+        Security::Tls => upgrade.authenticate(tls()?).multiplex(Yamux).boxed(),
+        Security::Both => upgrade.authenticate(NoiseOrTls { noise: noise()?, tls: tls()? }).multiplex(Yamux).boxed(),
     }
     .map_err(io::Error::other)
     .boxed())

@@ -33,14 +33,14 @@ export function builtPage() {
   return path;
 }
 
-/** Starts a browser. */
-export async function startBrowser(scope) {
+/** Starts a browser, with more of Playwright's options if need be. */
+export async function startBrowser(scope, options = {}) {
   const told = process.env.CPC_CHROMIUM;
   const executablePath = (told ? [told] : USUAL_PLACES).find((path) => existsSync(path));
   if (executablePath === undefined) {
     throw new Error(`there is no Chromium at ${told || USUAL_PLACES.join(" or ")}; CPC_CHROMIUM may say where it is`);
   }
-  const browser = await chromium.launch({ executablePath, args: ARGUMENTS });
+  const browser = await chromium.launch({ executablePath, args: ARGUMENTS, ...options });
   scope.defer(() => browser.close());
   return browser;
 }
@@ -246,23 +246,26 @@ export class Demo {
     await this.peerId();
     await this.api((net) => {
       window.kept = [];
+      window.waitingForMessages = [];
       net.registerMessageHandler((message) => {
         window.kept.push({ ...message, payload: new TextDecoder().decode(message.payload) });
+        window.waitingForMessages.splice(0).forEach((look) => look());
       });
     });
   }
 
   /** Waits for a message with that payload among those kept. */
   async received(payload) {
-    const found = this.page.waitForFunction(
-      (wanted) => window.kept.find((message) => message.payload === wanted),
-      payload,
-      {
-        timeout: 0,
-        polling: 20,
-      },
-    );
-    return await (await within(found, `the message ${payload}`, PATIENCE, () => this.words())).jsonValue();
+    const found = this.page.evaluate(async (wanted) => {
+      for (;;) {
+        const message = window.kept.find((message) => message.payload === wanted);
+        if (message !== undefined) {
+          return message;
+        }
+        await new Promise((resolve) => window.waitingForMessages.push(resolve));
+      }
+    }, payload);
+    return await within(found, `the message ${payload.slice(0, 100)}`, PATIENCE, () => this.words());
   }
 
   /** What it has said, for the report of a failure. */

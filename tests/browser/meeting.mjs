@@ -12,10 +12,13 @@ export async function startRelay(scope, { www = builtPage(), listen = LISTEN } =
   return await CpcNode.start(scope, { listen, words: ["--www", www] });
 }
 
-/** A person's page, its messages kept, its peer connections watched; `beforeStep` is told of its steps of signalling. */
-export async function openPage(scope, browser, relay, name, { beforeStep } = {}) {
+/**
+ * A person's page, its messages kept, its peer connections watched. `beforeStep` is told of its steps of signalling; one
+ * that is `deaf` can't become directly connected.
+ */
+export async function openPage(scope, browser, relay, name, { beforeStep, deaf } = {}) {
   const person = await newPerson(browser);
-  await watchPeerConnections(person);
+  await watchPeerConnections(person, deaf);
   if (beforeStep !== undefined) {
     await beforeEachStep(person, beforeStep);
   }

@@ -21,6 +21,14 @@ pub struct Builds<'w> {
     www: Option<PathBuf>,
 }
 
+/// What measures the transports: the same transports in a page and natively.
+pub struct Probe {
+    /// The program `cpc-probe`.
+    pub program: PathBuf,
+    /// The folder with the module for pages, and its glue.
+    pub wasm: PathBuf,
+}
+
 impl<'w> Builds<'w> {
     pub fn new(workspace: &'w Workspace) -> Self {
         Self { workspace, node: None, wasm_module: None, wasm_package: None, js: false, www: None }
@@ -55,21 +63,45 @@ impl<'w> Builds<'w> {
         })
     }
 
+    /// What measures the transports. The page's half is built as the npm package is. The native half is built as the
+    /// tests build all, or, to be measured against others, as it is `published`.
+    pub fn probe(&mut self, published: bool) -> Result<Probe, Failure> {
+        Ok(Probe { program: self.probe_program(published)?, wasm: self.probe_wasm()? })
+    }
+
+    fn probe_program(&self, published: bool) -> Result<PathBuf, Failure> {
+        // As for the node: what is built for the tests is used again.
+        let tested = ["--features", "node,typescript,probe", "--bin", "cpc-probe", "--test", "house_rules"];
+        let faster = ["--features", "probe", "--bin", "cpc-probe", "--release"];
+        let (arguments, time) = if published { (&faster[..], "ten minutes") } else { (&tested[..], "a minute") };
+        tell(&format!("cpc-probe; the first time takes about {time} on two cores"));
+        cargo::build(self.workspace, arguments, "program cpc-probe", |report| cargo::program(report, "cpc-probe"))
+    }
+
+    fn probe_wasm(&mut self) -> Result<PathBuf, Failure> {
+        let workspace = self.workspace;
+        // Cargo puts this module where it has put the package's: the latter has to be made again if it is still wanted.
+        self.wasm_module = None;
+        setup::rust::wasm_target(workspace)?;
+        tell("the wasm module of the probe; takes two minutes on two cores when the package's has been built");
+        let arguments = ["--lib", "--target", setup::rust::WASM_TARGET, "--features", "probe", "--profile", "web"];
+        let module = cargo::build(workspace, &arguments, "wasm module", cargo::wasm_module)?;
+        let folder = module.with_file_name("cpc-probe-wasm");
+        bind(workspace, &module, &folder)?;
+        Ok(folder)
+    }
+
     /// The folder that the npm package takes the module and its glue from.
     pub fn wasm_package(&mut self) -> Result<PathBuf, Failure> {
         let workspace = self.workspace;
+        if let Some(package) = &self.wasm_package {
+            return Ok(package.clone());
+        }
         let module = self.wasm_module()?;
         once(&mut self.wasm_package, || {
-            let wasm_bindgen = setup::tools::wasm_bindgen(workspace)?.wasm_bindgen;
             let package = workspace.path("js/wasm");
             tell("the wasm package, js/wasm");
-            Run::new(wasm_bindgen, workspace.root())
-                .args(["--remove-name-section", "--remove-producers-section"])
-                .args(["--target", "web", "--out-name", "cpc_net", "--out-dir"])
-                .arg(&package)
-                .arg(&module)
-                .remedy("wasm-bindgen and the crate of that name must be of the same version: see Cargo.lock")
-                .run()?;
+            bind(workspace, &module, &package)?;
             wasm_imports::loads_in_a_browser(&package.join("cpc_net_bg.wasm"))?;
             Ok(package)
         })
@@ -97,6 +129,18 @@ impl<'w> Builds<'w> {
             Ok(workspace.path("www/dist"))
         })
     }
+}
+
+/// Makes of a module what a page can load.
+fn bind(workspace: &Workspace, module: &Path, folder: &Path) -> Result<(), Failure> {
+    let wasm_bindgen = setup::tools::wasm_bindgen(workspace)?.wasm_bindgen;
+    Run::new(wasm_bindgen, workspace.root())
+        .args(["--remove-name-section", "--remove-producers-section"])
+        .args(["--target", "web", "--out-name", "cpc_net", "--out-dir"])
+        .arg(folder)
+        .arg(module)
+        .remedy("wasm-bindgen and the crate of that name must be of the same version: see Cargo.lock")
+        .run()
 }
 
 fn once(place: &mut Option<PathBuf>, build: impl FnOnce() -> Result<PathBuf, Failure>) -> Result<PathBuf, Failure> {

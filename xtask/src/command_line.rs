@@ -13,6 +13,7 @@ pub enum Command {
     Lint,
     Coverage,
     Setup,
+    Bench(Vec<String>),
 }
 
 /// Which steps of the tests.
@@ -26,12 +27,13 @@ pub struct Choice {
     pub keep_going: bool,
 }
 
-const COMMANDS: [(&str, &str, &str); 7] = [
+const COMMANDS: [(&str, &str, &str); 8] = [
     ("demo", "build everything, start a node and print the address of its page", DEMO),
     ("test", "run every test, or one step of them", TEST),
     ("lint", "check the formatting, clippy for both targets, and the documentation", LINT),
     ("wasm", "build what the npm package wraps: js/wasm", WASM),
     ("types", "write what is generated again: TypeScript types, Rust code of the wire", TYPES),
+    ("bench", "measure the browser's transports beside those of js-libp2p", BENCH),
     ("coverage", "measure how much of the code the native tests reach", COVERAGE),
     ("setup", "bring all tools into place, and do nothing else", SETUP),
 ];
@@ -80,6 +82,18 @@ Runs the native tests with instrumented code and prints the percentage of lines 
 Fails below 80 percent. Everything is compiled once more for this, beside the usual build.
 ";
 
+const BENCH: &str = "\
+`cargo xtask bench browser` measures throughput, round trips and the time to connect, from page to page and from page to
+node, of our transports and of js-libp2p's: the same work in the same browser against the same node, in turns. The
+table tells the medians, the spread, and how many times as good ours is. Takes some three minutes on a quiet machine,
+the first time a quarter of an hour more for compiling. A machine that does anything else meanwhile tells nothing.
+
+Options:
+  --json              print all that was measured instead of a table
+  --rounds <NUMBER>   measure so often; 5 unless told
+  --only <TEXT>       only the rows with this text in their names, such as webrtc-direct
+";
+
 const SETUP: &str = "\
 Brings into place what the other commands need, and says what it finds:
   - Rust's standard library for wasm32-unknown-unknown, rustfmt and clippy, by rustup
@@ -92,6 +106,7 @@ The cache is $XDG_CACHE_HOME/cpc-net, ~/.cache/cpc-net, or what is usual on the 
 
 Environment:
   CPC_CHROMIUM       the browser to use
+  CPC_FIREFOX        the Firefox to use
   CHROMEDRIVER       the ChromeDriver to use; of the same version as the browser
   CARGO_TARGET_DIR   where cargo builds, as everywhere
 ";
@@ -113,6 +128,9 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
     }
     if name == "test" {
         return test_choice(rest).map(Command::Test);
+    }
+    if name == "bench" {
+        return bench(rest).map(Command::Bench);
     }
     if let Some(unexpected) = rest.first() {
         return Err(format!("`cargo xtask {name}` takes no `{unexpected}`; `cargo xtask {name} --help` tells more"));
@@ -151,6 +169,35 @@ fn test_choice(arguments: &[String]) -> Result<Choice, String> {
     Ok(choice)
 }
 
+/// What the bench itself is told.
+fn bench(arguments: &[String]) -> Result<Vec<String>, String> {
+    let mut told = Vec::new();
+    let mut arguments = arguments.iter();
+    if arguments.next().map(String::as_str) != Some("browser") {
+        return Err("what shall be measured? There is `cargo xtask bench browser`".into());
+    }
+    while let Some(argument) = arguments.next() {
+        let value = match argument.as_str() {
+            "--json" => None,
+            "--rounds" => Some(
+                arguments
+                    .next()
+                    .filter(|rounds| rounds.parse::<u32>().is_ok_and(|rounds| rounds > 0))
+                    .ok_or("`--rounds` wants a number from 1 up")?,
+            ),
+            "--only" => Some(arguments.next().ok_or("`--only` wants a part of a row's name")?),
+            _ => {
+                return Err(format!(
+                    "`cargo xtask bench` takes no `{argument}`; `cargo xtask bench --help` tells more"
+                ));
+            }
+        };
+        told.push(argument.clone());
+        told.extend(value.cloned());
+    }
+    Ok(told)
+}
+
 fn step(name: &str) -> Result<usize, String> {
     steps::find(name).ok_or_else(|| {
         let names: Vec<_> = steps::STEPS.iter().map(|step| step.name).collect();
@@ -177,7 +224,11 @@ fn overview() -> String {
 
 fn command_help(wanted: &str) -> Option<String> {
     let (name, _, text) = COMMANDS.iter().find(|(name, ..)| *name == wanted)?;
-    let options = if *name == "test" { " [OPTIONS]" } else { "" };
+    let options = match *name {
+        "test" => " [OPTIONS]",
+        "bench" => " browser [OPTIONS]",
+        _ => "",
+    };
     let steps = if *name == "test" { format!("\nSteps:\n{}", steps::list()) } else { String::new() };
     Some(format!("Usage: cargo xtask {name}{options}\n\n{text}{steps}"))
 }
@@ -193,7 +244,8 @@ mod tests {
     #[test]
     fn every_command_is_understood_and_has_help() {
         for (name, about, _) in COMMANDS {
-            assert!(!matches!(parsed(name), Ok(Command::Help(_)) | Err(_)), "{name}");
+            let line = if name == "bench" { "bench browser" } else { name };
+            assert!(!matches!(parsed(line), Ok(Command::Help(_)) | Err(_)), "{name}");
             for line in [format!("{name} --help"), format!("{name} -h"), format!("help {name}")] {
                 let Ok(Command::Help(text)) = parsed(&line) else { panic!("no help for {line}") };
                 assert!(text.starts_with(&format!("Usage: cargo xtask {name}")), "{text}");
@@ -219,12 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn the_bench_is_told_what_it_understands() {
+        assert_eq!(parsed("bench browser"), Ok(Command::Bench(Vec::new())));
+        let told = ["--json", "--rounds", "9", "--only", "webrtc"].map(str::to_owned).to_vec();
+        assert_eq!(parsed("bench browser --json --rounds 9 --only webrtc"), Ok(Command::Bench(told)));
+    }
+
+    #[test]
     fn nonsense_is_answered_with_what_is_possible() {
         for (line, answer) in [
             ("dance", "Commands:"),
             ("help dance", "Commands:"),
             ("demo --fast", "takes no `--fast`"),
             ("test --fast", "takes no `--fast`"),
+            ("bench", "bench browser"),
+            ("bench browser --fast", "takes no `--fast`"),
+            ("bench browser --rounds 0", "a number from 1 up"),
+            ("bench browser --only", "a part of a row"),
             ("test --only dance", "the steps are setup, lint"),
             ("test --only 0", "the steps are"),
             ("test --only", "the steps are"),

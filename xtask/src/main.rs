@@ -62,6 +62,11 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Types => cargo::regenerate_types(&workspace),
         Command::Lint => lint::run(&workspace),
         Command::Coverage => coverage::run(&workspace),
+        Command::Bench(told) => {
+            let mut arguments = vec!["run", "bench", "-w", "tests/transports", "--"];
+            arguments.extend(told.iter().map(String::as_str));
+            steps::probing(&mut Builds::new(&workspace), true, &arguments)
+        }
         Command::Setup => setup::everything(&workspace),
     }
 }

@@ -20,7 +20,7 @@ pub struct Step {
 }
 
 /// All steps: what fails quickly and often comes first.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     Step {
         name: "setup",
         about: "all tools are in place",
@@ -73,9 +73,16 @@ pub const STEPS: [Step; 9] = [
     },
     Step {
         name: "browser",
-        about: "whole stories: two pages in Chromium and cpc-node",
+        about: "whole stories: pages in Chromium and Firefox, cpc-node and js-libp2p",
         remedy: "the failing stories are named above; `cargo xtask demo` lets you walk through them by hand",
         run: browser,
+    },
+    Step {
+        name: "transports",
+        about: "what the browser's transports promise: all arrives, in bounded memory, and nothing is left behind",
+        remedy: "the failing promises are named above; `node --test --test-name-pattern=webrtc` in tests/transports \
+                 tries some of them alone, with the environment of the last command above",
+        run: transports,
     },
 ];
 
@@ -125,9 +132,29 @@ fn browser(builds: &mut Builds<'_>) -> Result<(), Failure> {
     let node = builds.node()?;
     let www = builds.www()?;
     let chromium = setup::browser::chromium(workspace)?;
-    npm(workspace, ["test", "-w", "tests/browser"])
+    let stories = npm(workspace, ["test", "-w", "tests/browser"])
         .env("CPC_NODE_BIN", node)
         .env("CPC_WWW", www)
+        .env("CPC_CHROMIUM", chromium);
+    match setup::browser::firefox(workspace) {
+        Some(firefox) => stories.env("CPC_FIREFOX", firefox).run(),
+        None => stories.run(),
+    }
+}
+
+fn transports(builds: &mut Builds<'_>) -> Result<(), Failure> {
+    probing(builds, false, &["test", "-w", "tests/transports"])
+}
+
+/// Runs something of tests/transports with all that it needs; `published`: with a native side as fast as it gets.
+pub fn probing(builds: &mut Builds<'_>, published: bool, arguments: &[&str]) -> Result<(), Failure> {
+    let workspace = builds.workspace();
+    let probe = builds.probe(published)?;
+    setup::npm::packages(workspace)?;
+    let chromium = setup::browser::chromium(workspace)?;
+    npm(workspace, arguments)
+        .env("CPC_PROBE_BIN", probe.program)
+        .env("CPC_PROBE_WASM", probe.wasm)
         .env("CPC_CHROMIUM", chromium)
         .run()
 }
@@ -143,7 +170,7 @@ mod tests {
             assert_eq!(find(&(index + 1).to_string()), Some(index));
             assert!(list().contains(step.about));
         }
-        for nonsense in ["", "0", "10", "-1", "Lint", "dance"] {
+        for nonsense in ["", "0", "11", "-1", "Lint", "dance"] {
             assert_eq!(find(nonsense), None, "{nonsense:?}");
         }
     }

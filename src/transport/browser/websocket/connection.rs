@@ -32,9 +32,11 @@ use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast as _, closure::Closure};
 use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
 
-use crate::transport::browser::{
-    js_error,
-    live::{Kind, Live},
+use crate::transport::{
+    browser::{
+        js_error,
+        live::{Kind, Live},
+    },
     multiplexing::RECEIVE_WINDOW,
 };
 

@@ -1,8 +1,11 @@
-//! Many streams on one connection, by yamux with windows that fit a page.
+//! Many streams on one connection of bytes, by yamux.
 //!
-//! libp2p's own wrapper of the same crate lets the windows of one connection grow to 1 GiB and offers no way to say less.
-//! This one has the same behaviour and a limit of [`RECEIVE_WINDOW`]. What a peer may send before it is read is known
-//! by that, and so is when one sends more.
+//! libp2p's own wrapper of the same crate lets the windows of one connection grow to 1 GiB and offers no way to say less,
+//! and it breaks where a peer sends frames above 1 MiB. This one has the same behaviour otherwise, a limit of
+//! [`RECEIVE_WINDOW`], and `frames` below it. What a peer may send before it is read is known by that, and so is when one
+//! sends more.
+
+mod frames;
 
 use std::{
     collections::VecDeque,
@@ -12,6 +15,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use frames::CutFrames;
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::{
     StreamMuxer, UpgradeInfo,
@@ -77,7 +81,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Yamux {
 
 /// A connection with its streams.
 pub(super) struct Muxer<C> {
-    connection: Connection<C>,
+    connection: Connection<CutFrames<C>>,
     waiting: VecDeque<Stream>,
     /// Who waits for a stream of the peer's.
     for_inbound: Option<Waker>,
@@ -85,7 +89,7 @@ pub(super) struct Muxer<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     fn new(connection: C, mode: Mode) -> Self {
-        let connection = Connection::new(connection, Yamux::config(), mode);
+        let connection = Connection::new(CutFrames::new(connection), Yamux::config(), mode);
         Self { connection, waiting: VecDeque::new(), for_inbound: None }
     }
 
