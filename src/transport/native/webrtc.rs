@@ -4,7 +4,7 @@
 //!
 //! - `endpoint`: one UDP socket and the task that owns it, with all connections over it. `routes`: whose datagram is this.
 //! - `session`: one connection on the endpoint's side, where str0m is. `connection`: the same on libp2p's side.
-//! - `socket`: datagrams in batches. `certificate`: what a node is known by.
+//! - `load`: what is on its way, and who has to wait for it. `socket`: datagrams in batches. `certificate`: what a node is known by.
 //! - `transport`: WebRTC-direct, listens and dials. `nodes`: the connections of peers that meet behind a relay.
 //!
 //! **Who does what.** str0m is touched by the endpoint's task alone, so there is no lock around it. What libp2p's side
@@ -14,6 +14,7 @@
 mod certificate;
 mod connection;
 mod endpoint;
+mod load;
 mod nodes;
 mod routes;
 mod session;

@@ -6,16 +6,14 @@
 use std::{
     collections::VecDeque,
     io, mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     task::{Context, Poll, Waker},
 };
 
 use futures::{FutureExt as _, channel::oneshot, future::BoxFuture};
 use str0m::Candidate;
 
+use super::load::Load;
 use crate::transport::webrtc::{Channel, Handle, IceCandidate, Link, Negotiate, Stream, Streams, direct::Fingerprint};
 
 /// A connection's place at its endpoint.
@@ -99,26 +97,13 @@ pub(super) enum Wish {
 
 type Reply<T> = oneshot::Sender<io::Result<T>>;
 
-/// Bytes of one channel that have not arrived at the other side.
-#[derive(Default)]
-pub(super) struct Load {
-    /// Among the wishes.
-    pub(super) waiting: AtomicUsize,
-    /// In str0m, sent or not, without an acknowledgement.
-    pub(super) inside: AtomicUsize,
-}
-
-impl Load {
-    pub(super) fn total(&self) -> usize {
-        self.waiting.load(Ordering::Acquire) + self.inside.load(Ordering::Acquire)
-    }
-}
-
 /// What both sides of a connection have in common.
 pub(super) struct Shared {
     state: Mutex<State>,
     doorbell: Arc<Doorbell>,
     key: Key,
+    /// Bytes of all channels that have not arrived.
+    load: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -140,7 +125,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(super) fn new(key: Key, doorbell: Arc<Doorbell>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), doorbell, key })
+        Arc::new(Self { state: Mutex::default(), doorbell, key, load: Arc::default() })
     }
 
     fn wish(&self, wish: Wish) -> io::Result<()> {
@@ -163,6 +148,11 @@ impl Shared {
         let mut state = lock(&self.state);
         state.last_channel += 1;
         state.last_channel
+    }
+
+    /// The load of a new channel.
+    pub(super) fn new_load(&self) -> Arc<Load> {
+        Arc::new(Load::new(self.load.clone()))
     }
 
     /// What is wished. What is wished from now on rings again.
@@ -333,7 +323,8 @@ pub(crate) struct DataChannel {
 impl DataChannel {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let number = shared.next_channel();
-        Self { shared, number, load: Arc::default(), closed: false }
+        let load = shared.new_load();
+        Self { shared, number, load, closed: false }
     }
 }
 
@@ -342,12 +333,12 @@ impl Channel for DataChannel {
         if self.closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        self.load.waiting.fetch_add(message.len(), Ordering::AcqRel);
+        self.load.written(message.len());
         self.shared.wish(Wish::Send { number: self.number, message: message.to_vec() })
     }
 
     fn buffered(&self) -> usize {
-        self.load.total()
+        self.load.buffered()
     }
 
     fn close(&mut self) {

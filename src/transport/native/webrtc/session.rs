@@ -5,9 +5,9 @@
 mod negotiation;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +22,8 @@ use negotiation::Negotiation;
 
 use super::{
     certificate::{Certificate, crypto},
-    connection::{DataChannel, Load, Shared, Wish},
+    connection::{DataChannel, Shared, Wish},
+    load::Load,
     socket::Socket,
 };
 use crate::transport::webrtc::{Handle, LOW_WATER, Stream, Streams, direct::Fingerprint, signaling::INIT_CHANNEL};
@@ -47,15 +48,18 @@ const TURNS: usize = 32;
 /// The channel over which both sides prove who they are.
 const HANDSHAKE_CHANNEL: u16 = 0;
 
+/// How long a channel that this side has closed waits for the other side, whose channel it is, to close it.
+const LEAVING: Duration = Duration::from_secs(10);
+
 struct Entry {
     number: u64,
     /// `None` once this side has closed it.
     handle: Option<Handle<DataChannel>>,
     /// This side has closed it, perhaps before str0m could open it.
     closed: bool,
+    /// The number of its SCTP stream is the other side's to give.
+    is_theirs: bool,
     load: Arc<Load>,
-    /// Whether the load was above [`LOW_WATER`] when it was looked at last.
-    high: bool,
 }
 
 /// One connection.
@@ -67,12 +71,15 @@ pub(super) struct Session {
     numbers: HashMap<u64, ChannelId>,
     /// Channels that may have bytes in str0m.
     loaded: Vec<ChannelId>,
+    /// Channels of the other side that this one has closed, and until when they wait.
+    leaving: VecDeque<(Instant, ChannelId)>,
     /// What ICE knows this side by. With WebRTC-direct it is one name, and told to nobody.
     here: Vec<SocketAddr>,
     /// Set while the two sides describe themselves to each other.
     negotiation: Option<Negotiation>,
     /// The address of this machine that the other side writes to.
     local: Option<IpAddr>,
+    is_dialler: bool,
     begun: Instant,
     heard: Instant,
     /// When str0m wants its turn.
@@ -149,6 +156,7 @@ impl Session {
         api.start_dtls(is_dialler).map_err(|error| error.to_string())?;
         api.start_sctp(is_dialler);
         let mut session = Self::new(rtc, vec![here], None, shared, streams, now);
+        session.is_dialler = is_dialler;
         let channel = DataChannel::new(session.shared.clone());
         let (number, load) = (channel.number, channel.load.clone());
         let (handle, stream) = session.streams.outgoing(channel);
@@ -171,9 +179,11 @@ impl Session {
             channels: HashMap::new(),
             numbers: HashMap::new(),
             loaded: Vec::new(),
+            leaving: VecDeque::new(),
             here,
             negotiation,
             local: None,
+            is_dialler: false,
             begun: now,
             heard: now,
             turn: now,
@@ -184,7 +194,8 @@ impl Session {
 
     /// When the session wants [`expire`](Self::expire) to be called.
     pub(super) fn due(&self) -> Instant {
-        self.turn.min(self.limit())
+        let leaving = self.leaving.front().map_or(self.turn, |(until, _)| *until);
+        self.turn.min(self.limit()).min(leaving)
     }
 
     fn limit(&self) -> Instant {
@@ -240,7 +251,7 @@ impl Session {
             match wish {
                 Wish::Open { number, handle, load } => self.open(number, handle, load, None),
                 Wish::Send { number, message } => self.send(number, &message),
-                Wish::Close { number } => self.close(number),
+                Wish::Close { number } => self.close(number, now),
                 Wish::Established => self.is_established = true,
                 Wish::End => return Err("this side has closed the connection".to_owned()),
                 Wish::Offer { reply } => drop(reply.send(self.offer())),
@@ -262,6 +273,13 @@ impl Session {
                 (false, true) => format!("the handshake took more than {} s", HANDSHAKE.as_secs()),
                 (false, false) => format!("nobody answered within {} s", (now - self.begun).as_secs()),
             });
+        }
+        while let Some((_, id)) = self.leaving.front().copied().filter(|(until, _)| *until <= now) {
+            self.leaving.pop_front();
+            if self.channels.contains_key(&id) {
+                self.rtc.direct_api().close_data_channel(id);
+                self.drain(now, socket)?;
+            }
         }
         self.rtc.handle_input(Input::Timeout(now)).map_err(|error| error.to_string())?;
         self.drain(now, socket)
@@ -287,10 +305,8 @@ impl Session {
         loaded.retain(|id| {
             let Some(entry) = channels.get_mut(id) else { return false };
             let inside = rtc.channel(*id).map_or(0, |mut channel| channel.buffered_amount());
-            entry.load.inside.store(inside, Ordering::Release);
-            let high = entry.load.total() > LOW_WATER;
-            if std::mem::replace(&mut entry.high, high)
-                && !high
+            entry.load.left(inside);
+            if entry.load.buffered() <= LOW_WATER
                 && let Some(handle) = &entry.handle
             {
                 handle.drained();
@@ -360,6 +376,9 @@ impl Session {
                         handle.closed();
                     }
                 }
+                while self.leaving.front().is_some_and(|(_, id)| !self.channels.contains_key(id)) {
+                    self.leaving.pop_front();
+                }
             }
             Event::Closed => return Err("the peer has closed the connection".to_owned()),
             _ => {}
@@ -374,10 +393,14 @@ impl Session {
         }
         let channel = DataChannel::new(self.shared.clone());
         let (number, load) = (channel.number, channel.load.clone());
-        self.insert(id, number, load, None);
-        // Without a place for it the channel is dropped, which is the wish to close it.
+        self.insert(id, number, load, None, true);
         let handle = self.streams.incoming(channel, true);
-        if let Some(entry) = self.channels.get_mut(&id) {
+        let Some(entry) = self.channels.get_mut(&id) else { return };
+        if handle.is_none() {
+            // There is no place for it.
+            entry.closed = true;
+            self.rtc.direct_api().close_data_channel(id);
+        } else {
             entry.handle = handle;
         }
     }
@@ -385,12 +408,21 @@ impl Session {
     fn open(&mut self, number: u64, handle: Handle<DataChannel>, load: Arc<Load>, negotiated: Option<u16>) {
         let config = ChannelConfig { negotiated, ..ChannelConfig::default() };
         let id = self.rtc.direct_api().create_data_channel(config);
-        self.insert(id, number, load, Some(handle));
+        // What is negotiated is the dialler's.
+        let is_theirs = negotiated.is_some() && !self.is_dialler;
+        self.insert(id, number, load, Some(handle), is_theirs);
     }
 
-    fn insert(&mut self, id: ChannelId, number: u64, load: Arc<Load>, handle: Option<Handle<DataChannel>>) {
+    fn insert(
+        &mut self,
+        id: ChannelId,
+        number: u64,
+        load: Arc<Load>,
+        handle: Option<Handle<DataChannel>>,
+        is_theirs: bool,
+    ) {
         self.numbers.insert(number, id);
-        self.channels.insert(id, Entry { number, handle, closed: false, load, high: false });
+        self.channels.insert(id, Entry { number, handle, closed: false, is_theirs, load });
     }
 
     fn send(&mut self, number: u64, message: &[u8]) {
@@ -399,9 +431,7 @@ impl Session {
         };
         let written =
             self.rtc.channel(id).is_some_and(|mut channel| channel.write(true, message).is_ok_and(|taken| taken));
-        entry.load.inside.fetch_add(message.len(), Ordering::AcqRel);
-        entry.load.waiting.fetch_sub(message.len(), Ordering::AcqRel);
-        entry.high |= entry.load.total() > LOW_WATER;
+        entry.load.taken(message.len());
         if !self.loaded.contains(&id) {
             self.loaded.push(id);
         }
@@ -411,13 +441,21 @@ impl Session {
         }
     }
 
-    fn close(&mut self, number: u64) {
+    /// Closes a channel of this side. A channel of the other side is left to it to close, which it does when both halves
+    /// have ended: sctp-proto would answer the other's answer by closing the SCTP stream once more (seen in 0.10.8), and
+    /// whatever new channel the other side has given its number to would be closed with it.
+    fn close(&mut self, number: u64, now: Instant) {
         let Some(id) = self.numbers.get(&number).copied() else { return };
-        if let Some(entry) = self.channels.get_mut(&id) {
-            entry.handle = None;
-            entry.closed = true;
+        let Some(entry) = self.channels.get_mut(&id) else { return };
+        entry.handle = None;
+        if std::mem::replace(&mut entry.closed, true) {
+            return;
         }
-        self.rtc.direct_api().close_data_channel(id);
+        if entry.is_theirs {
+            self.leaving.push_back((now + LEAVING, id));
+        } else {
+            self.rtc.direct_api().close_data_channel(id);
+        }
     }
 }
 

@@ -176,5 +176,5 @@ async fn pair() -> (Peer, Peer) {
 
 /// What can be told from its neighbours wherever it is cut.
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at % 251 ^ at / 65_521) as u8).collect()
+    (0..length).map(|at| ((at % 251) ^ (at / 65_521)) as u8).collect()
 }

@@ -53,7 +53,7 @@ impl Session {
         let (offer, pending) = api.apply().ok_or_else(|| io::Error::other("there is nothing to offer"))?;
         *negotiation = Negotiation { offer: Some(pending), init: Some(init) };
         let number = self.shared.next_channel();
-        self.insert(init, number, Arc::default(), None);
+        self.insert(init, number, self.shared.new_load(), None, false);
         Ok(offer.to_sdp_string())
     }
 
