@@ -18,6 +18,14 @@ export function install(deaf) {
   /** Tells the test of a step, which may do something before it is taken. */
   const step = async (name) => await window.beforeStep?.(name);
 
+  // The module's memory is known from its making on; it never shrinks.
+  const { instantiateStreaming } = WebAssembly;
+  WebAssembly.instantiateStreaming = async (...words) => {
+    const made = await instantiateStreaming.apply(WebAssembly, words);
+    watch.memory = made.instance.exports.memory;
+    return made;
+  };
+
   window.peerConnections = watch;
   window.RTCPeerConnection = class extends Original {
     constructor(...words) {
@@ -86,4 +94,9 @@ export async function setDeaf(demo, deaf) {
  */
 export async function beforeEachStep(context, told) {
   await context.exposeFunction("beforeStep", told);
+}
+
+/** How large the memory of a page's module has grown, in bytes. */
+export async function memoryOf(demo) {
+  return await demo.page.evaluate(() => window.peerConnections.memory.buffer.byteLength);
 }

@@ -24,7 +24,9 @@ async function meet(scope, start) {
   const page = await openPage(scope, await startBrowser(scope), relay, "ours");
   const id = await page.peerId();
   const privateKey = await generateKeyPair("Ed25519");
-  const services = { gossip: gossipsub({ globalSignaturePolicy: StrictSign }) };
+  // js-libp2p counts circuits as limited, and refuses gossip over them unless told otherwise; but our side tells its
+  // subscriptions once, as soon as there is any connection.
+  const services = { gossip: gossipsub({ globalSignaturePolicy: StrictSign, runOnLimitedConnection: true }) };
   const libp2p = await start(relay, { services, privateKey });
   const identified = new Promise((resolve) => {
     libp2p.addEventListener("peer:identify", ({ detail }) => {
@@ -55,14 +57,17 @@ async function connectionOver(libp2p, id, transport) {
   return found() ?? (await within(opened, `js-libp2p's connection over ${transport}`));
 }
 
-/** Writes, closes its half, and then reads what comes until the other half is closed too. */
-async function closeAndRead(connection, protocol, bytes) {
+/** Writes, closes its half, and then reads as much as it wrote. */
+async function writeCloseRead(connection, protocol, bytes) {
   const stream = await connection.newStream(protocol);
   stream.send(bytes);
   await stream.close();
   const pieces = [];
   for await (const piece of stream) {
     pieces.push(piece.subarray());
+    if (Buffer.concat(pieces).length >= bytes.length) {
+      break;
+    }
   }
   return Buffer.concat(pieces);
 }
@@ -78,7 +83,7 @@ async function talkWithStranger({ page, id, libp2p, privateKey, identified, post
 
   const ping = new Uint8Array(32).map((_, at) => at);
   assert.deepEqual(
-    new Uint8Array(await within(closeAndRead(connection, "/ipfs/ping/1.0.0", ping), "a ping, half closed")),
+    new Uint8Array(await within(writeCloseRead(connection, "/ipfs/ping/1.0.0", ping), "a ping, half closed")),
     ping,
     "what was closed for writing still reads",
   );

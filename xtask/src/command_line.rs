@@ -106,6 +106,7 @@ The cache is $XDG_CACHE_HOME/cpc-net, ~/.cache/cpc-net, or what is usual on the 
 
 Environment:
   CPC_CHROMIUM       the browser to use
+  CPC_FIREFOX        the Firefox to use
   CHROMEDRIVER       the ChromeDriver to use; of the same version as the browser
   CARGO_TARGET_DIR   where cargo builds, as everywhere
 ";

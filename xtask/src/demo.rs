@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The node takes every variable that begins with `CPC_` for a setting of its own, and refuses those it doesn't know.
-const FOR_BUILDS_ONLY: [&str; 4] = ["CPC_CHROMIUM", "CPC_NODE_BIN", "CPC_UPDATE", "CPC_WWW"];
+const FOR_BUILDS_ONLY: [&str; 5] = ["CPC_CHROMIUM", "CPC_FIREFOX", "CPC_NODE_BIN", "CPC_UPDATE", "CPC_WWW"];
 
 pub fn run(workspace: &Workspace) -> Result<(), Failure> {
     println!("Building what the demo needs; from nothing that takes a quarter of an hour on two cores");

@@ -19,6 +19,12 @@ pub fn run(workspace: &Workspace) -> Result<(), Failure> {
         .args(["--", "-D", "warnings"])
         .remedy(heed)
         .run()?;
+    // The probe's program is native, so its tests can't be among those above.
+    cargo(workspace)
+        .args(["clippy", "--lib", "--target", "wasm32-unknown-unknown", "--features", "js,probe"])
+        .args(["--", "-D", "warnings"])
+        .remedy(heed)
+        .run()?;
     // Examples are named for the sake of the dependencies of tests, which they share: without them cargo would decide on
     // other features than clippy above, and check half of the dependencies once more.
     cargo(workspace)

@@ -20,6 +20,9 @@ pub fn everything(workspace: &Workspace) -> Result<(), Failure> {
     npm::packages(workspace)?;
     in_place("npm packages", "node_modules");
     in_place("Chromium", browser::chromium(workspace)?.display());
+    if let Some(firefox) = browser::firefox(workspace) {
+        in_place("Firefox", firefox.display());
+    }
     in_place("ChromeDriver", browser::chromedriver(workspace)?.display());
     Ok(())
 }

@@ -73,7 +73,7 @@ pub const STEPS: [Step; 10] = [
     },
     Step {
         name: "browser",
-        about: "whole stories: two pages in Chromium and cpc-node",
+        about: "whole stories: pages in Chromium and Firefox, cpc-node and js-libp2p",
         remedy: "the failing stories are named above; `cargo xtask demo` lets you walk through them by hand",
         run: browser,
     },
@@ -132,11 +132,14 @@ fn browser(builds: &mut Builds<'_>) -> Result<(), Failure> {
     let node = builds.node()?;
     let www = builds.www()?;
     let chromium = setup::browser::chromium(workspace)?;
-    npm(workspace, ["test", "-w", "tests/browser"])
+    let stories = npm(workspace, ["test", "-w", "tests/browser"])
         .env("CPC_NODE_BIN", node)
         .env("CPC_WWW", www)
-        .env("CPC_CHROMIUM", chromium)
-        .run()
+        .env("CPC_CHROMIUM", chromium);
+    match setup::browser::firefox(workspace) {
+        Some(firefox) => stories.env("CPC_FIREFOX", firefox).run(),
+        None => stories.run(),
+    }
 }
 
 fn transports(builds: &mut Builds<'_>) -> Result<(), Failure> {

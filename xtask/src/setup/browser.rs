@@ -1,4 +1,4 @@
-//! Chromium, and ChromeDriver, by which tests steer it.
+//! Chromium, and ChromeDriver, by which tests steer it; Firefox, where it can be had.
 
 use std::{
     env,
@@ -25,6 +25,13 @@ const USUAL_PLACES_OF_DRIVERS: [&str; 4] = [
     "/opt/homebrew/bin/chromedriver",
 ];
 
+const FIREFOXES: [&str; 2] = ["firefox-esr", "firefox"];
+const USUAL_PLACES_OF_FIREFOX: [&str; 2] =
+    ["/Applications/Firefox.app/Contents/MacOS/firefox", r"C:\Program Files\Mozilla Firefox\firefox.exe"];
+
+const GET_FIREFOX: &str = "install Firefox; CPC_FIREFOX may tell where it is.\n\
+     Debian: `apt-get install firefox-esr` as root, which this command does by itself as root.\n\
+     Fedora: `dnf install firefox`. macOS: `brew install --cask firefox`";
 const GET_BROWSER: &str = "install Chromium or Google Chrome; CPC_CHROMIUM may tell where it is.\n\
      Debian: `apt-get install chromium chromium-driver` as root, which this command does by itself as root.\n\
      Fedora: `dnf install chromium chromedriver`. macOS: `brew install --cask google-chrome chromedriver`";
@@ -33,45 +40,76 @@ const GET_DRIVER: &str = "install ChromeDriver in the browser's version; CHROMED
      Fedora: `dnf install chromedriver`. macOS: `brew install --cask chromedriver`.\n\
      Elsewhere: https://googlechromelabs.github.io/chrome-for-testing";
 
+/// A program that tests need.
+struct Wanted {
+    name: &'static str,
+    /// What may tell where it is.
+    variable: &'static str,
+    /// Debian's packages that bring it.
+    packages: &'static [&'static str],
+    otherwise: &'static str,
+    search: fn() -> Option<PathBuf>,
+}
+
+const CHROMIUM: Wanted = Wanted {
+    name: "Chromium",
+    variable: "CPC_CHROMIUM",
+    packages: &["chromium", "chromium-driver"],
+    otherwise: GET_BROWSER,
+    search: || on_path(&BROWSERS).or_else(|| existing(&USUAL_PLACES_OF_BROWSERS)),
+};
+const CHROMEDRIVER: Wanted = Wanted {
+    name: "ChromeDriver",
+    variable: "CHROMEDRIVER",
+    packages: &["chromium", "chromium-driver"],
+    otherwise: GET_DRIVER,
+    search: || on_path(&["chromedriver"]).or_else(|| existing(&USUAL_PLACES_OF_DRIVERS)),
+};
+const FIREFOX: Wanted = Wanted {
+    name: "Firefox",
+    variable: "CPC_FIREFOX",
+    packages: &["firefox-esr"],
+    otherwise: GET_FIREFOX,
+    search: || on_path(&FIREFOXES).or_else(|| existing(&USUAL_PLACES_OF_FIREFOX)),
+};
+
 /// The browser.
 pub fn chromium(workspace: &Workspace) -> Result<PathBuf, Failure> {
-    find(workspace, "Chromium", "CPC_CHROMIUM", GET_BROWSER, &|| {
-        on_path(&BROWSERS).or_else(|| existing(&USUAL_PLACES_OF_BROWSERS))
-    })
+    find(workspace, &CHROMIUM)
+}
+
+/// The other browser. A machine that has none tests without it, and this says so loudly.
+pub fn firefox(workspace: &Workspace) -> Option<PathBuf> {
+    find(workspace, &FIREFOX)
+        .inspect_err(|failure| println!("\n*** STORIES OF FIREFOX ARE LEFT OUT ***\n{failure}\n"))
+        .ok()
 }
 
 /// What steers the browser.
 pub fn chromedriver(workspace: &Workspace) -> Result<PathBuf, Failure> {
-    find(workspace, "ChromeDriver", "CHROMEDRIVER", GET_DRIVER, &|| {
-        on_path(&["chromedriver"]).or_else(|| existing(&USUAL_PLACES_OF_DRIVERS))
-    })
+    find(workspace, &CHROMEDRIVER)
 }
 
-fn find(
-    workspace: &Workspace,
-    what: &str,
-    variable: &str,
-    otherwise: &str,
-    search: &dyn Fn() -> Option<PathBuf>,
-) -> Result<PathBuf, Failure> {
+fn find(workspace: &Workspace, wanted: &Wanted) -> Result<PathBuf, Failure> {
+    let Wanted { name, variable, packages, otherwise, search } = wanted;
     if let Some(told) = env::var_os(variable).filter(|value| !value.is_empty()) {
         let path = PathBuf::from(told);
         return if path.is_file() {
             Ok(path)
         } else {
-            Err(Failure::new(format!("{variable} says {}, where there is no file", path.display())).remedy(otherwise))
+            Err(Failure::new(format!("{variable} says {}, where there is no file", path.display())).remedy(*otherwise))
         };
     }
     if let Some(found) = search() {
         return Ok(found);
     }
     if may_use_apt(workspace) {
-        println!("Installing Chromium and ChromeDriver by apt-get; takes about a minute");
-        let apt = || Run::new("apt-get", workspace.root()).env("DEBIAN_FRONTEND", "noninteractive").remedy(otherwise);
+        println!("Installing {} by apt-get; takes about a minute", packages.join(" and "));
+        let apt = || Run::new("apt-get", workspace.root()).env("DEBIAN_FRONTEND", "noninteractive").remedy(*otherwise);
         apt().arg("update").run()?;
-        apt().args(["install", "--yes", "--no-install-recommends", "chromium", "chromium-driver"]).run()?;
+        apt().args(["install", "--yes", "--no-install-recommends"]).args(*packages).run()?;
     }
-    search().ok_or_else(|| Failure::new(format!("there is no {what} on this machine")).remedy(otherwise))
+    search().ok_or_else(|| Failure::new(format!("there is no {name} on this machine")).remedy(*otherwise))
 }
 
 fn existing(places: &[&str]) -> Option<PathBuf> {

@@ -67,8 +67,7 @@ impl<B: Backend> Behaviour<B> {
 
     fn handler(&mut self, remote: PeerId, local: &Multiaddr, other: &Multiaddr) -> THandler<Self> {
         if is_circuit(local) || is_circuit(other) {
-            let addresses = (local.clone(), other.clone());
-            let handler = Handler::new(self.local, remote, addresses, self.backend.clone(), self.shared.clone());
+            let handler = Handler::new(self.local, remote, local.clone(), self.backend.clone(), self.shared.clone());
             Either::Left(handler)
         } else {
             Either::Right(dummy::ConnectionHandler)

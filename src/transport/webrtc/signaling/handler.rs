@@ -52,8 +52,8 @@ impl<B: Backend> std::fmt::Debug for Attempt<B> {
 pub(crate) struct Handler<B: Backend> {
     local: PeerId,
     remote: PeerId,
-    /// The circuit's address on this side and on the other.
-    addresses: (Multiaddr, Multiaddr),
+    /// The circuit's address on this side.
+    circuit: Multiaddr,
     backend: B,
     shared: Shared<B>,
     /// Asked for and not given a stream yet; bounded by one attempt per peer.
@@ -63,15 +63,9 @@ pub(crate) struct Handler<B: Backend> {
 }
 
 impl<B: Backend> Handler<B> {
-    pub(super) fn new(
-        local: PeerId,
-        remote: PeerId,
-        addresses: (Multiaddr, Multiaddr),
-        backend: B,
-        shared: Shared<B>,
-    ) -> Self {
+    pub(super) fn new(local: PeerId, remote: PeerId, circuit: Multiaddr, backend: B, shared: Shared<B>) -> Self {
         let tasks = FuturesUnordered::new();
-        Self { local, remote, addresses, backend, shared, wanted: VecDeque::new(), opening: VecDeque::new(), tasks }
+        Self { local, remote, circuit, backend, shared, wanted: VecDeque::new(), opening: VecDeque::new(), tasks }
     }
 
     fn offer(&self, stream: Stream, attempt: Attempt<B>) -> BoxFuture<'static, ()> {
@@ -111,11 +105,11 @@ impl<B: Backend> Handler<B> {
                 return None;
             }
         };
-        let (peer, addresses, shared) = (self.remote, self.addresses.clone(), self.shared.clone());
+        let (peer, circuit, shared) = (self.remote, self.circuit.clone(), self.shared.clone());
         let task = async move {
             match in_time(exchange::answer(stream, link, streams)).await {
                 Ok((muxer, rest)) => {
-                    shared.lock().incoming(peer, addresses, muxer);
+                    shared.lock().incoming(peer, circuit, muxer);
                     drop(answering);
                     rest.await;
                 }

@@ -78,15 +78,16 @@ impl<B: Backend> Waiting<B> {
         wake(&mut self.transport);
     }
 
-    /// A peer's offer has led to a connection. `circuit`: the addresses of the circuit's ends.
-    pub(super) fn incoming(&mut self, peer: PeerId, circuit: (Multiaddr, Multiaddr), muxer: Connected<B>) {
+    /// A peer's offer has led to a connection. `circuit`: this side's address of the circuit.
+    pub(super) fn incoming(&mut self, peer: PeerId, circuit: Multiaddr, muxer: Connected<B>) {
         if self.incoming.len() >= MAX_AT_ONCE {
             tracing::warn!(%peer, "a WebRTC connection was dropped: {MAX_AT_ONCE} wait already");
             return;
         }
-        let (local, remote) = circuit;
-        let local = webrtc_over(&local).unwrap_or(local);
-        let remote = remote.with(Protocol::WebRTC).with(Protocol::P2p(peer));
+        let local = webrtc_over(&circuit).unwrap_or(circuit);
+        // Where it came from is the same relay. A circuit says only who it is; js-libp2p is told this by identify, and
+        // gives up a peer that has seen it at an address without a host.
+        let remote = local.clone().with(Protocol::P2p(peer));
         self.incoming.push_back(Incoming { peer, local, remote, muxer });
         wake(&mut self.transport);
     }
