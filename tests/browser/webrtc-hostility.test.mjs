@@ -116,7 +116,11 @@ const FLOODS = [
     channels: 20,
     messages: 20,
     // A frame of 200,000 bytes of payload.
-    message: () => Uint8Array.of(0xc4, 0x9a, 0x0c, 0x12, 0xc0, 0x9a, 0x0c, ...new Uint8Array(200_000)),
+    message: () => {
+      const bytes = new Uint8Array(200_007);
+      bytes.set([0xc4, 0x9a, 0x0c, 0x12, 0xc0, 0x9a, 0x0c]);
+      return bytes;
+    },
   },
   { name: "text", channels: 20, messages: 100, message: () => "flood ".repeat(1000) },
   {
@@ -127,24 +131,37 @@ const FLOODS = [
     message: () => Uint8Array.of(0x84, 0x7d, 0x12, 0x80, 0x7d, ...new Uint8Array(16_000)),
   },
   { name: "one byte of a frame's length after the other", channels: 20, messages: 2000, message: () => Uint8Array.of(0x80) },
-  { name: "more channels than may wait for anybody to take them", channels: 300, messages: 0, message: () => "" },
+  { name: "more channels than may wait for anybody to take them", channels: 600, messages: 0, message: () => "" },
 ];
 
-/** Opens so many channels beside those of the page's network, sends so many messages on each, and waits for their end. */
+/**
+ * Opens so many channels beside those of the page's network, sends so many messages on each, and waits for their end.
+ * Idle ones would be waited for in turns of ten seconds; so without messages it waits until the first is refused, and
+ * closes the others.
+ */
 async function flood(channels, messages, message) {
   const connection = window.peerConnections.made.find(({ connectionState }) => connectionState === "connected");
+  let refused;
+  const refusal = new Promise((resolve) => {
+    refused = resolve;
+  });
   await Promise.all(
     Array.from({ length: channels }, async () => {
       const channel = connection.createDataChannel("");
       channel.bufferedAmountLowThreshold = 65_536;
       const once = (event) => new Promise((resolve) => channel.addEventListener(event, resolve, { once: true }));
       const closed = once("close");
+      closed.then(refused);
       await Promise.race([once("open"), closed]);
       for (let count = 0; count < messages && channel.readyState === "open"; count += 1) {
         channel.send(message());
         if (channel.bufferedAmount > 262_144) {
           await Promise.race([once("bufferedamountlow"), closed]);
         }
+      }
+      if (messages === 0) {
+        await refusal;
+        channel.close();
       }
       await closed;
     }),
