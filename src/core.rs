@@ -11,6 +11,7 @@
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
+//! - `wakes`: what a sleep, or another network, changes.
 //! - `health`: counters.
 
 mod connections;
@@ -22,6 +23,7 @@ mod routing;
 mod trust;
 mod upgrades;
 mod view;
+mod wakes;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -208,7 +210,10 @@ impl Core {
                 self.connections.pinged(peer, latency, &mut self.out);
                 self.changed.insert(peer);
             }
-            Input::PingFailed { link } => self.out.push_back(Output::CloseLink(link)),
+            Input::PingFailed { link } => self.ping_failed(now, link),
+            Input::ProbeFailed { link } => self.out.push_back(Output::CloseLink(link)),
+            Input::Woken { slept } => self.woken(now, slept),
+            Input::Online(online) => self.online(now, online),
             Input::Frames { peer, batch, bytes } => {
                 self.health.stats.bytes_received += bytes as u64;
                 for result in batch {
@@ -441,8 +446,9 @@ impl Core {
             rejection.reason,
             RejectReason::Expired | RejectReason::TooManyHops | RejectReason::Replayed | RejectReason::UnknownGroup
         );
-        if late && !by_lane {
-            // Whoever passed it on may have had it in time, and need not know better.
+        if late && (!by_lane || self.connections.is_waking(now)) {
+            // Whoever passed it on may have had it in time, and need not know better. So may have a neighbour whose
+            // frames waited while this node slept.
             return GossipVerdict::Ignore;
         }
         self.trust.offence(now, neighbour, rejection.reason);

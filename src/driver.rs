@@ -9,6 +9,8 @@ mod command;
 mod gossip;
 mod inputs;
 mod outputs;
+mod probes;
+mod sleep;
 mod snapshot;
 
 use std::{
@@ -36,12 +38,12 @@ use crate::{
     identity::Identity,
     message::ReceivedMessage,
     peer::Phase,
-    platform::{self, Clock},
+    platform::{self, Clock, Wake, Wakes},
     receipt::{ReceiptState, ReceiptWriter},
     transport::{self, Built},
 };
 
-use behaviour::Behaviour;
+use behaviour::{Behaviour, BehaviourEvent};
 use gossip::Gossip;
 
 pub(crate) use command::Command;
@@ -92,6 +94,9 @@ pub(crate) struct Driver {
     listening: bool,
     timer: Delay,
     timer_at: Option<Duration>,
+    wakes: Wakes,
+    /// The clocks when they were last looked at.
+    looked: Now,
     stop: Stop,
 }
 
@@ -101,6 +106,15 @@ enum News {
     Message(ReceivedMessage),
     Answer(RequestId, Result<PeerId, ConnectError>),
     Receipt(u64, ReceiptState),
+}
+
+/// What the driver does next.
+enum Turn {
+    Command(Result<Command, async_channel::RecvError>),
+    Swarm(Box<SwarmEvent<BehaviourEvent>>),
+    Verified(gossip::Verified),
+    Wake(Wake),
+    Timer,
 }
 
 /// How far shutdown has come.
@@ -151,6 +165,8 @@ impl Driver {
             listening: false,
             timer: Delay::new(Duration::ZERO),
             timer_at: Some(Duration::ZERO),
+            wakes: Wakes::new(),
+            looked: Now::default(),
             stop: Stop::Running,
             config,
         };
@@ -162,17 +178,26 @@ impl Driver {
 
     /// Runs until shutdown, or until the last handle is gone.
     pub(crate) async fn run(mut self) {
+        // What the start took was no sleep.
+        (self.looked, self.timer_at) = (now(&self.clock), None);
         while !self.is_finished() {
             self.arm_timer();
-            select! {
-                command = self.commands.recv().fuse() => match command {
-                    Ok(command) => self.command(command),
-                    // Nobody can ask for anything any more.
-                    Err(_) => break,
-                },
-                event = self.swarm.select_next_some() => self.swarm_event(event),
-                verified = self.gossip.next_verified().fuse() => self.gossiped(verified),
-                () = (&mut self.timer).fuse() => {
+            let turn = select! {
+                command = self.commands.recv().fuse() => Turn::Command(command),
+                event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
+                verified = self.gossip.next_verified().fuse() => Turn::Verified(verified),
+                wake = self.wakes.next().fuse() => Turn::Wake(wake),
+                () = (&mut self.timer).fuse() => Turn::Timer,
+            };
+            self.notice_sleep(if let Turn::Wake(wake) = &turn { Some(*wake) } else { None });
+            match turn {
+                Turn::Command(Ok(command)) => self.command(command),
+                // Nobody can ask for anything any more.
+                Turn::Command(Err(_)) => break,
+                Turn::Swarm(event) => self.swarm_event(*event),
+                Turn::Verified(verified) => self.gossiped(verified),
+                Turn::Wake(_) => self.handle(Input::Tick),
+                Turn::Timer => {
                     self.timer_at = None;
                     self.handle(Input::Tick);
                 }

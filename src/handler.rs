@@ -2,9 +2,12 @@
 
 mod streams;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_channel::{Sender, TrySendError};
@@ -93,7 +96,7 @@ impl NetworkHandler {
             config: config.clone(),
             identity: identity.clone(),
             kept: kept.as_ref().map(|bytes| bytes.to_vec()),
-            clock,
+            clock: clock.clone(),
             commands: receiver,
             published: published.clone(),
         };
@@ -367,7 +370,7 @@ impl NetworkHandler {
             .expect("an Ed25519 key, and identities have no others, signs without fail");
         let id = MessageId { sender: self.local_peer_id(), nonce };
         let accepted_at = self.inner.clock.elapsed();
-        Ok((id, OutgoingMessage { nonce, priority, ttl: message.ttl(), accepted_at, frame }))
+        Ok((id, OutgoingMessage { nonce, priority, ttl: message.ttl(), accepted_at, slept: Duration::ZERO, frame }))
     }
 
     fn submit(&self, command: Command) -> Result<(), SendError> {

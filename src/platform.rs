@@ -12,27 +12,51 @@ use browser as here;
 #[cfg(native)]
 use native as here;
 
-pub(crate) use here::{Storage, offload, spawn, start, swarm_config};
+pub(crate) use here::{Storage, Wakes, offload, spawn, start, swarm_config};
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use web_time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The node's clocks: the one that only goes forward, and the wall's.
-#[derive(Debug, Clone, Copy)]
+/// What the platform tells of the node's life.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wake {
+    /// The node goes on after it was stopped for a while, or its network is another one: its connections may be dead.
+    pub(crate) woken: bool,
+    /// Whether there is a network, when that has changed. Without one, only this machine itself can be reached.
+    pub(crate) online: Option<bool>,
+}
+
+/// The node's clock: it goes forward while the node is awake. All clones show the same time.
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
     start: Instant,
+    /// Microseconds that passed asleep.
+    slept: Arc<AtomicU64>,
 }
 
 impl Clock {
     /// A clock that stands at zero.
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), slept: Arc::default() }
     }
 
-    /// Time since the start.
+    /// Time since the start, without time asleep. Between the waking and the driver's notice of it, others read a time
+    /// that is late by the sleep.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        self.start.elapsed().saturating_sub(Duration::from_micros(self.slept.load(Ordering::Relaxed)))
+    }
+
+    /// So much of the time that has passed was slept.
+    pub(crate) fn leave_out(&self, slept: Duration) {
+        let micros = u64::try_from(slept.as_micros()).unwrap_or(u64::MAX);
+        self.slept.fetch_add(micros, Ordering::Relaxed);
     }
 }
 

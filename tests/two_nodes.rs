@@ -18,7 +18,10 @@ use support::{address, addresses, config, connected, event, network, next, soon,
 #[tokio::test]
 async fn a_message_arrives_over_every_transport_and_its_receipt_says_so() {
     let network = network();
-    let everywhere = config(&network).listen("/ip4/127.0.0.1/tcp/0/ws").listen("/ip4/127.0.0.1/udp/0/quic-v1");
+    let everywhere = config(&network)
+        .listen("/ip4/127.0.0.1/tcp/0/ws")
+        .listen("/ip4/127.0.0.1/udp/0/quic-v1")
+        .listen("/ip4/127.0.0.1/udp/0/webrtc-direct");
     let node = start(everywhere).await;
     let mut messages = node.messages();
     let mut seen = Vec::new();
@@ -48,7 +51,8 @@ async fn a_message_arrives_over_every_transport_and_its_receipt_says_so() {
         seen.push(kind);
     }
     seen.sort();
-    assert_eq!(seen, [ConnectionKind::Quic, ConnectionKind::Tcp, ConnectionKind::Websocket]);
+    let all = [ConnectionKind::Quic, ConnectionKind::Tcp, ConnectionKind::WebrtcDirect, ConnectionKind::Websocket];
+    assert_eq!(seen, all);
     node.shutdown().await;
 }
 

@@ -5,6 +5,7 @@
 //! is announced with its cause. Peers that are neither connected nor wanted are forgotten here.
 
 mod state;
+mod waking;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,6 +24,7 @@ use crate::{
 
 pub(crate) use state::Keep;
 use state::{Links, Peer, State, change, state_changed, updated};
+pub(super) use waking::OFFLINE_PAUSE;
 
 /// A connection that lasted so long was a success; a shorter one counts among the failures.
 const LASTING: Duration = Duration::from_secs(10);
@@ -40,6 +42,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 struct Dial {
     peer: Option<PeerId>,
     target: String,
+    /// It was under way while the node slept, so its failure says nothing of the peer.
+    interrupted: bool,
 }
 
 struct Waiting {
@@ -56,6 +60,8 @@ pub(crate) struct FailedDial {
     pub(crate) peer: Option<PeerId>,
     /// When the peer is tried again; `None` when it is not.
     pub(crate) retry_in: Option<Duration>,
+    /// This node is to blame: it slept, or has no network.
+    pub(crate) excused: bool,
 }
 
 /// What [`super::view`] shows of a peer's connection.
@@ -78,6 +84,9 @@ pub(crate) struct Connections {
     leaving: HashMap<PeerId, Vec<RequestId>>,
     next_dial: u64,
     stopping: bool,
+    online: bool,
+    /// Until when what breaks has broken while the node slept.
+    grace_until: Duration,
 }
 
 /// Facts in.
@@ -92,6 +101,8 @@ impl Connections {
             leaving: HashMap::new(),
             next_dial: 0,
             stopping: false,
+            online: true,
+            grace_until: Duration::ZERO,
         }
     }
 
@@ -140,6 +151,7 @@ impl Connections {
         random: &mut Random,
         out: &mut impl Extend<Output>,
     ) {
+        let excused = !self.online || self.is_waking(now);
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         let state = std::mem::replace(&mut entry.state, State::Disconnected { retry_at: None });
         let (left, was) = match state {
@@ -148,7 +160,7 @@ impl Connections {
                 if left.is_none() {
                     // A peer that takes the connection and drops it at once has no room: that is a failure too.
                     let lasted = now.since_start.saturating_sub(since) >= LASTING;
-                    entry.failures = if lasted { 0 } else { entry.failures + 1 };
+                    entry.failures = if lasted { 0 } else { entry.failures + u32::from(!excused) };
                 }
                 (left, ConnectionState::Connected)
             }
@@ -192,7 +204,8 @@ impl Connections {
         random: &mut Random,
         out: &mut impl Extend<Output>,
     ) -> Option<FailedDial> {
-        let Dial { peer, target } = self.dials.remove(&dial)?;
+        let Dial { peer, target, interrupted } = self.dials.remove(&dial)?;
+        let excused = interrupted || !self.online;
         let answered = self.waiting.extract_if(.., |waiting| waiting.dial == Some(dial));
         out.extend(answered.map(|waiting| {
             let error = ConnectError::Failed { target: target.clone(), reason: reason.to_owned() };
@@ -203,15 +216,17 @@ impl Connections {
             && let Some(entry) = self.peers.get_mut(&peer)
             && matches!(entry.state, State::Connecting { dial: current } if current == dial)
         {
-            entry.failures += 1;
-            entry.dials_failed += 1;
+            if !excused {
+                entry.failures += 1;
+                entry.dials_failed += 1;
+            }
             let cause = StateCause::DialFailed { reason: reason.to_owned() };
             change(peer, entry, State::Disconnected { retry_at: None }, cause, out);
             let longest = if entry.keep == Keep::Bootstrap { self.longest_without_bootstrap() } else { None };
             let pause = self.plan_retry(now, peer, random);
             retry_in = pause.map(|pause| longest.map_or(pause, |longest| self.soon(now, peer, pause.min(longest))));
         }
-        Some(FailedDial { dial, peer, retry_in })
+        Some(FailedDial { dial, peer, retry_in, excused })
     }
 
     pub(crate) fn pinged(&mut self, peer: PeerId, latency: Duration, out: &mut impl Extend<Output>) {
@@ -525,7 +540,7 @@ impl Connections {
     fn begin_dial(&mut self, peer: Option<PeerId>, target: String) -> DialId {
         self.next_dial += 1;
         let dial = DialId(self.next_dial);
-        self.dials.insert(dial, Dial { peer, target });
+        self.dials.insert(dial, Dial { peer, target, interrupted: false });
         dial
     }
 
@@ -568,6 +583,7 @@ impl Connections {
             return None;
         }
         let pause = backoff(&self.config, entry.failures, random);
+        let pause = if self.online { pause } else { pause.max(OFFLINE_PAUSE) };
         entry.state = State::Disconnected { retry_at: Some(now.since_start + pause) };
         Some(pause)
     }

@@ -17,7 +17,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{
     DialId, Now, Output, Search, Settings,
-    connections::{Connections, FailedDial, Keep, backoff},
+    connections::{Connections, FailedDial, Keep, OFFLINE_PAUSE, backoff},
     input::{PeerFacts, peer_of},
     random::Random,
 };
@@ -78,6 +78,7 @@ pub(crate) struct Discovery {
     found: u64,
     upkeep_at: Duration,
     refresh_at: Duration,
+    online: bool,
 }
 
 /// Facts in.
@@ -106,6 +107,7 @@ impl Discovery {
             found: 0,
             upkeep_at: Duration::ZERO,
             refresh_at: config.discovery.refresh_interval,
+            online: true,
         }
     }
 
@@ -174,14 +176,15 @@ impl Discovery {
         random: &mut Random,
         out: &mut impl Extend<Output>,
     ) {
-        if let Some(peer) = failed.peer {
+        if let Some(peer) = failed.peer.filter(|_| !failed.excused) {
             self.book.pause(&peer, now.since_start + backoff(&self.retries, 3, random));
         }
         for bootstrap in &mut self.bootstrap {
             let retry_in = if bootstrap.dial == Some(failed.dial) {
                 bootstrap.dial = None;
-                bootstrap.failures += 1;
+                bootstrap.failures += u32::from(!failed.excused);
                 let pause = backoff(&self.retries, bootstrap.failures, random);
+                let pause = if self.online { pause } else { pause.max(OFFLINE_PAUSE) };
                 bootstrap.retry_at = Some(now.since_start + pause);
                 Some(pause)
             } else if bootstrap.peer.is_some() && bootstrap.peer == failed.peer {
@@ -194,6 +197,20 @@ impl Discovery {
                 Output::Event(NetworkEvent::BootstrapFailed { address, reason, retry_in })
             }));
         }
+    }
+
+    /// The node goes on after a sleep, or in another network: what failed before is tried again now.
+    pub(crate) fn woken(&mut self, now: Now) {
+        for bootstrap in &mut self.bootstrap {
+            bootstrap.failures = 0;
+            bootstrap.retry_at = bootstrap.retry_at.map(|at| at.min(now.since_start));
+        }
+        self.upkeep_at = now.since_start;
+    }
+
+    /// Whether there is a network.
+    pub(crate) fn set_online(&mut self, online: bool) {
+        self.online = online;
     }
 
     pub(crate) fn identified(
@@ -365,7 +382,9 @@ impl Discovery {
         }
         if self.upkeep_at <= now.since_start {
             self.upkeep_at = now.since_start + UPKEEP;
-            self.keep_enough_peers(now, connections, random, out);
+            if self.online {
+                self.keep_enough_peers(now, connections, random, out);
+            }
             self.relays.reserve(now, connections, out);
         }
         if self.refresh_at <= now.since_start {

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// The two clocks at the moment of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Now {
-    /// Only goes forward.
+    /// Only goes forward, and only while the node is awake.
     pub(crate) since_start: Duration,
     /// The wall's: milliseconds since the Unix epoch.
     pub(crate) unix_millis: u64,
@@ -87,13 +87,15 @@ pub(crate) struct OutgoingMessage {
     pub(crate) ttl: Option<Duration>,
     /// When the app handed it over, since the node's start.
     pub(crate) accepted_at: Duration,
+    /// Time the node has slept since then, which its clock doesn't count and the message's time to live does.
+    pub(crate) slept: Duration,
     pub(crate) frame: Bytes,
 }
 
 impl OutgoingMessage {
     /// When it is not worth delivering any more: after its time to live or the general time-out.
     pub(crate) fn end(&self, timeout: Duration) -> Duration {
-        self.accepted_at + self.ttl.map_or(timeout, |ttl| ttl.min(timeout))
+        self.accepted_at + self.ttl.map_or(timeout, |ttl| ttl.saturating_sub(self.slept).min(timeout))
     }
 }
 
@@ -182,6 +184,17 @@ pub(crate) enum Input {
     PingFailed {
         link: LinkId,
     },
+    /// A connection did not answer [`Output::Probe`].
+    ProbeFailed {
+        link: LinkId,
+    },
+    /// The node goes on after having slept so long, or its network is another one. Comes before all that happened
+    /// meanwhile.
+    Woken {
+        slept: Duration,
+    },
+    /// Whether there is a network.
+    Online(bool),
     Frames {
         peer: PeerId,
         batch: Vec<Result<Incoming, Rejection>>,
@@ -272,6 +285,8 @@ pub(crate) enum Output {
         addresses: Vec<Multiaddr>,
     },
     CloseLink(LinkId),
+    /// Ask whether a connection still lives. A [`Input::Pinged`] or a [`Input::ProbeFailed`] follows soon.
+    Probe(LinkId),
     ClosePeer(PeerId),
     Transmit {
         peer: PeerId,

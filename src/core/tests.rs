@@ -14,14 +14,14 @@ use crate::{
 };
 
 /// A core, its clock, and what it has wished for so far.
-struct Bench {
-    core: Core,
-    now: Now,
+pub(super) struct Bench {
+    pub(super) core: Core,
+    pub(super) now: Now,
     links: u64,
 }
 
 impl Bench {
-    fn new(configure: impl FnOnce(&mut NetworkConfig)) -> Self {
+    pub(super) fn new(configure: impl FnOnce(&mut NetworkConfig)) -> Self {
         Self::seeded(1, configure)
     }
 
@@ -35,7 +35,7 @@ impl Bench {
         Self { core: Core::new(settings, now), now, links: 0 }
     }
 
-    fn handle(&mut self, input: Input) -> Vec<Output> {
+    pub(super) fn handle(&mut self, input: Input) -> Vec<Output> {
         self.core.handle(self.now, input);
         std::iter::from_fn(|| self.core.poll()).collect()
     }
@@ -49,7 +49,7 @@ impl Bench {
     }
 
     /// Ticks until a time has come.
-    fn pass(&mut self, time: Duration) -> Vec<Output> {
+    pub(super) fn pass(&mut self, time: Duration) -> Vec<Output> {
         let until = self.now.since_start + time;
         let mut outputs = Vec::new();
         while self.core.next_deadline().is_some_and(|deadline| deadline <= until) {
@@ -59,7 +59,7 @@ impl Bench {
         outputs
     }
 
-    fn open(&mut self, peer: PeerId, outbound: bool, dial: Option<DialId>) -> (LinkId, Vec<Output>) {
+    pub(super) fn open(&mut self, peer: PeerId, outbound: bool, dial: Option<DialId>) -> (LinkId, Vec<Output>) {
         self.links += 1;
         let id = LinkId(self.links);
         let link = Link {
@@ -71,27 +71,28 @@ impl Bench {
         (id, self.handle(Input::LinkOpened { peer, link, dial }))
     }
 
-    fn send(&mut self, peer: PeerId, nonce: u64, priority: Priority) -> Vec<Output> {
+    pub(super) fn send(&mut self, peer: PeerId, nonce: u64, priority: Priority) -> Vec<Output> {
         let message = self.message(nonce, priority, None);
         self.handle(Input::Send { peer, message })
     }
 
-    fn message(&self, nonce: u64, priority: Priority, ttl: Option<Duration>) -> OutgoingMessage {
+    pub(super) fn message(&self, nonce: u64, priority: Priority, ttl: Option<Duration>) -> OutgoingMessage {
         OutgoingMessage {
             nonce,
             priority,
             ttl,
             accepted_at: self.now.since_start,
+            slept: Duration::ZERO,
             frame: nonce.to_be_bytes().to_vec().into(),
         }
     }
 }
 
-fn address(text: &str) -> Multiaddr {
+pub(super) fn address(text: &str) -> Multiaddr {
     text.parse().expect("an address")
 }
 
-fn transmitted(outputs: &[Output]) -> Vec<u64> {
+pub(super) fn transmitted(outputs: &[Output]) -> Vec<u64> {
     let frames = outputs.iter().filter_map(|output| match output {
         Output::Transmit { frame, .. } => Some(u64::from_be_bytes(frame[..].try_into().expect("a nonce"))),
         _ => None,
@@ -99,7 +100,7 @@ fn transmitted(outputs: &[Output]) -> Vec<u64> {
     frames.collect()
 }
 
-fn dials(outputs: &[Output]) -> Vec<DialId> {
+pub(super) fn dials(outputs: &[Output]) -> Vec<DialId> {
     let dials = outputs.iter().filter_map(|output| match output {
         Output::Dial { dial, .. } => Some(*dial),
         _ => None,

@@ -107,7 +107,6 @@ impl Upgrades {
     }
 
     /// Something has changed that may let an attempt succeed that failed before, such as another network.
-    #[allow(dead_code, reason = "called when a page wakes up")]
     pub(super) fn try_again(&mut self, now: Now) {
         for upgrade in self.peers.values_mut() {
             upgrade.failures = 0;

@@ -9,7 +9,7 @@ use libp2p::{
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use super::gossip;
+use super::{gossip, probes};
 use crate::{config::NetworkConfig, error::StartError, platform, transport, wire};
 
 /// What identify's protocol version begins with; the network's name follows.
@@ -21,6 +21,7 @@ pub(super) struct Behaviour {
     pub(super) lanes: wire::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    pub(super) probes: probes::Behaviour,
     pub(super) gossip: gossipsub::Behaviour,
     pub(super) dht: Toggle<kad::Behaviour<kad::store::MemoryStore>>,
     local: Toggle<transport::LocalDiscovery>,
@@ -55,6 +56,7 @@ impl Behaviour {
             lanes: wire::Behaviour::new(config.limits.max_payload),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            probes: probes::Behaviour::default(),
             gossip: gossip::behaviour(key, config)?,
             dht: config.discovery.dht.then(|| dht(local, config)).into(),
             local: transport::local_discovery(local, config.discovery.mdns),

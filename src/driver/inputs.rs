@@ -13,6 +13,7 @@ use libp2p::{
 use super::{
     Driver,
     behaviour::{BehaviourEvent, FAMILY, dht_protocol},
+    probes,
 };
 use crate::{
     core::{DialId, Input, Link, LinkId, PeerFacts, Search},
@@ -100,6 +101,14 @@ impl Driver {
                     }
                 }
             },
+            BehaviourEvent::Probes(probes::Event { peer, connection, latency }) => {
+                match (latency, self.links.get(&connection)) {
+                    (Some(latency), Some(_)) => self.handle(Input::Pinged { peer, latency }),
+                    (None, Some(link)) => self.handle(Input::ProbeFailed { link: *link }),
+                    // It was closed meanwhile.
+                    (_, None) => {}
+                }
+            }
             BehaviourEvent::Gossip(event) => self.gossip_event(event),
             BehaviourEvent::Dht(event) => self.dht_event(event),
             BehaviourEvent::Local(event) => {

@@ -51,6 +51,11 @@ impl Driver {
             Output::CloseLink(link) => {
                 self.give_up(link);
             }
+            Output::Probe(link) => {
+                if let Some((peer, connection)) = self.connections.get(&link) {
+                    self.swarm.behaviour_mut().probes.probe(*peer, *connection);
+                }
+            }
             Output::ClosePeer(peer) => {
                 // When there is no connection any more, it was closed meanwhile.
                 let _ = self.swarm.disconnect_peer_id(peer);

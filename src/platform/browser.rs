@@ -1,4 +1,8 @@
-//! The page's event loop and IndexedDB.
+//! The page's event loop and IndexedDB, and what wakes it.
+
+mod wakes;
+
+pub(crate) use wakes::Wakes;
 
 use std::{cell::Cell, future::Future, rc::Rc};
 

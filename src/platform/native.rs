@@ -1,5 +1,9 @@
 //! Threads, tokio and the file system.
 
+mod wakes;
+
+pub(crate) use wakes::Wakes;
+
 use std::{
     fs,
     future::Future,

@@ -24,7 +24,7 @@ use libp2p::{
     tcp, tls, websocket,
 };
 
-use super::{Built, Connection, LocallyFound, multiplexing::Yamux, security::NoiseOrTls};
+use super::{Built, Connection, LocallyFound, multiplexing::Yamux, security::NoiseOrTls, webrtc::signaling};
 use crate::{
     config::{NetworkConfig, Security},
     error::StartError,
@@ -36,8 +36,8 @@ pub(crate) const KEPT_BY_THE_TRANSPORT: &str = "webrtc-certificate.pem";
 /// Finds nodes on the local network.
 pub(crate) type LocalDiscovery = mdns::tokio::Behaviour;
 
-/// Native nodes don't speak WebRTC behind relays yet.
-pub(crate) type Signaling = libp2p::swarm::dummy::Behaviour;
+/// Meets pages and nodes behind a relay, to connect with them directly.
+pub(crate) type Signaling = Toggle<signaling::Behaviour<webrtc::Nodes>>;
 
 /// Builds the transports that the configuration names. `kept` is what an earlier start returned to be kept.
 ///
@@ -74,13 +74,25 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
     }
     // Asked first: other transports take the address of a circuit for that of its relay.
     transport = either(circuits, transport);
+    let mut signaling = None;
+    if config.transport.webrtc {
+        let nodes = webrtc::Nodes::new()
+            .map_err(|error| StartError::Transport { transport: "WebRTC", reason: error.to_string() })?;
+        // Asked before the circuits, which would take an address that leads through one for their own.
+        let (webrtc, behaviour) = signaling::new(key.public().to_peer_id(), nodes);
+        transport = either(webrtc.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed(), transport);
+        signaling = Some(behaviour);
+    }
     let timed = TransportTimeout::new(transport, config.connections.dial_timeout);
-    Ok(Built { transport: timed.boxed(), relay_client, signaling: libp2p::swarm::dummy::Behaviour, to_keep })
+    Ok(Built { transport: timed.boxed(), relay_client, signaling: signaling.into(), to_keep })
 }
 
 /// Whether this target has a transport for an address.
 pub(crate) fn can_dial(address: &Multiaddr) -> bool {
     let carried = |part| matches!(part, Protocol::Tcp(_) | Protocol::Udp(_));
+    if signaling::circuit_under(address).is_some() {
+        return address.iter().any(carried);
+    }
     let foreign = |part| matches!(part, Protocol::WebRTC | Protocol::WebTransport);
     let mut last_hop = address.iter();
     let relayed = last_hop.any(|part| part == Protocol::P2pCircuit);

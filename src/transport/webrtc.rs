@@ -11,10 +11,10 @@ mod muxer;
 pub(crate) mod signaling;
 mod stream;
 
-pub(crate) use framing::{MAX_MESSAGE, MAX_RECEIVED};
+pub(crate) use framing::MAX_MESSAGE;
 pub(crate) use muxer::{Link, Muxer, Streams};
 pub(crate) use signaling::{IceCandidate, Negotiate};
-pub(crate) use stream::{Channel, HIGH_WATER, Handle, LOW_WATER, Stream};
+pub(crate) use stream::{Channel, Handle, LOW_WATER, Stream};
 
 #[cfg(test)]
 mod tests;

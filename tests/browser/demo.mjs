@@ -33,14 +33,14 @@ export function builtPage() {
   return path;
 }
 
-/** Starts a browser. */
-export async function startBrowser(scope) {
+/** Starts a browser, with more of Playwright's options if need be. */
+export async function startBrowser(scope, options = {}) {
   const told = process.env.CPC_CHROMIUM;
   const executablePath = (told ? [told] : USUAL_PLACES).find((path) => existsSync(path));
   if (executablePath === undefined) {
     throw new Error(`there is no Chromium at ${told || USUAL_PLACES.join(" or ")}; CPC_CHROMIUM may say where it is`);
   }
-  const browser = await chromium.launch({ executablePath, args: ARGUMENTS });
+  const browser = await chromium.launch({ executablePath, args: ARGUMENTS, ...options });
   scope.defer(() => browser.close());
   return browser;
 }

@@ -33,7 +33,7 @@ story("js-libp2p dials a cpc-node over WebRTC-direct: identify, ping, a message"
       }),
     ),
   );
-  const heard = await node.message(({ payload: text }) => text === payload, "the message");
+  const { message: heard } = await node.message(({ payload: text }) => text === payload, "the message");
   assert.equal(heard.priority, "high");
   await lane.close();
 

@@ -204,6 +204,16 @@ export class CpcNode {
     }
   }
 
+  /** Lets it fall silent: it answers nothing, and its connections stay. */
+  pause() {
+    this.#child.kill("SIGSTOP");
+  }
+
+  /** Lets it go on after a pause. */
+  goOn() {
+    this.#child.kill("SIGCONT");
+  }
+
   /** Ends it without a goodbye, as a crash would. */
   async crash() {
     this.#child.kill("SIGKILL");

@@ -79,60 +79,59 @@ async function bundle(scope) {
   return folder;
 }
 
-/** Tells, of what failed, the first line. */
+/** What went wrong, in one line. */
 const firstLine = (error) => String(error?.message ?? error).split("\n")[0];
 
-async function measure(scope, lab, way, rounds) {
+/** One line of the table: what each contender has measured so far, or why it can't. */
+const row = (name, unit, higher = false) => ({ name, unit, higher, ours: [], theirs: [], failures: {} });
+
+/** Connects, does all the work that is wanted, and hangs up; gives one number for each row. */
+async function round({ one, address }, contender, way, rows, count) {
+  const fail = (rows, error) => rows.forEach(({ failures }) => (failures[contender] ??= firstLine(error)));
+  const add = (row, value) => count && row[contender].push(value);
+  let link;
+  try {
+    link = await one.dial(address);
+  } catch (error) {
+    return fail(rows, error);
+  }
+  add(rows[0], link.connecting);
+  for (const [index, { run }] of WORKS.entries()) {
+    const row = rows[index + 1];
+    if (row.name.includes(options.only) && !row.failures[contender]) {
+      try {
+        add(row, await run(link, way));
+      } catch (error) {
+        fail([row], error);
+      }
+    }
+  }
+  // What is gone already is told by the next round.
+  await link.work("hangUp").catch(() => {});
+}
+
+async function measure(lab, way) {
   const rows = [
-    { name: `${way}: connect`, unit: "ms", ours: [], theirs: [] },
-    ...WORKS.map(({ name, unit, higher }) => ({ name: `${way}: ${name(way)}`, unit, higher, ours: [], theirs: [] })),
-  ].map((row) => ({ ...row, failures: {} }));
+    row(`${way}: connect`, "ms"),
+    ...WORKS.map(({ name, unit, higher }) => row(`${way}: ${name(way)}`, unit, higher)),
+  ];
   if (!rows.some(({ name }) => name.includes(options.only))) {
     return [];
   }
   const sides = {};
   for (const [contender, how] of Object.entries(CONTENDERS)) {
-    try {
-      sides[contender] = await lab.way(way, { ...how, spied: false });
-    } catch (error) {
-      rows.forEach((row) => (row.failures[contender] = firstLine(error)));
-    }
+    sides[contender] = await lab.way(way, { ...how, spied: false });
   }
-  // The first round warms up: the compilers of the browser have seen everything once, and windows have opened.
-  for (let round = 0; round <= rounds; round += 1) {
+  // The first round warms up: the compilers of the browser have seen everything once.
+  for (let number = 0; number <= Number(options.rounds); number += 1) {
     const order = Object.keys(sides);
-    for (const contender of round % 2 ? order : order.toReversed()) {
-      const attempt = async (row, run) => {
-        if (row.failures[contender] || !row.name.includes(options.only)) {
-          return;
-        }
-        try {
-          const result = await run();
-          if (round > 0) {
-            row[contender].push(result);
-          }
-        } catch (error) {
-          row.failures[contender] = firstLine(error);
-        }
-      };
-      const { one, address } = sides[contender];
-      let link;
-      try {
-        link = await one.dial(address);
-      } catch (error) {
-        rows.forEach((row) => (row.failures[contender] ??= firstLine(error)));
-        continue;
-      }
-      await attempt({ ...rows[0], name: options.only }, async () => link.connecting);
-      for (const [index, { run }] of WORKS.entries()) {
-        await attempt(rows[index + 1], () => run(link, way));
-      }
-      await link.work("hangUp").catch(() => {});
+    for (const contender of number % 2 ? order : order.toReversed()) {
+      await round(sides[contender], contender, way, rows, number > 0);
     }
   }
-  await Promise.all(
-    Object.values(sides).flatMap(({ one, other }) => [one, other].map((side) => side.page?.context().close())),
-  );
+  // Pages that are done with must not slow down those that come.
+  const pages = Object.values(sides).flatMap(({ one, other }) => [one.page, other.page].filter(Boolean));
+  await Promise.all(pages.map((page) => page.context().close()));
   return rows.filter(({ name }) => name.includes(options.only));
 }
 
@@ -173,7 +172,7 @@ try {
   const lab = await Lab.start(scope, { places: { theirs: await bundle(scope) } });
   const rows = [];
   for (const way of WAYS) {
-    rows.push(...(await measure(scope, lab, way, Number(options.rounds))));
+    rows.push(...(await measure(lab, way)));
   }
   if (options.json) {
     console.log(JSON.stringify(rows.map((row) => ({ ...row, ahead: ratio(row) })), null, 1));

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 
 import { story } from "../support/story.mjs";
+import { eventually } from "./eventually.mjs";
 import { Lab, WAYS } from "./lab.mjs";
 
 const MB = 1_000_000;
@@ -10,8 +11,8 @@ const MB = 1_000_000;
 /** Much more than any window. */
 const FLOOD = 64 * MB;
 
-/** For how long nothing is read, in milliseconds: long enough that all of it could have come meanwhile. */
-const UNREAD_FOR = 2_000;
+/** For how long nothing is read, in milliseconds: long enough that more than a window comes meanwhile. */
+const UNREAD_FOR = { websocket: 2_000, "webrtc-direct": 8_000, webrtc: 8_000, relayed: 2_000 };
 
 const MOST_MEMORY = 40 * MB;
 
@@ -26,12 +27,16 @@ for (const way of WAYS) {
     const link = await one.dial(address);
     await link.work("streams", 1);
     const before = { one: await one.memory(), other: await other.memory() };
-    const error = await link.work("flood", FLOOD, UNREAD_FOR);
+    const error = await link.work("flood", FLOOD, UNREAD_FOR[way]);
     const grown = { one: (await one.memory()) - before.one, other: (await other.memory()) - before.other };
     assert.ok(grown.one < MOST_MEMORY, `the sender's memory has grown by ${grown.one} bytes`);
     assert.ok(grown.other < MOST_MEMORY, `the reader's memory has grown by ${grown.other} bytes`);
     if (BREAKS[way]) {
       assert.match(error ?? "no error at all", /given up/);
+      // Who didn't read is told what to do about it.
+      const told = ({ failure }) => failure !== null;
+      const { failure } = await eventually(() => other.look(), told, "the reader has found its stream broken");
+      assert.match(failure, /more than may wait to be read; read the stream faster/);
     } else {
       assert.equal(error, null);
     }
@@ -41,3 +46,19 @@ for (const way of WAYS) {
     assert.deepEqual(one.uncaught, []);
   });
 }
+
+story("webrtc: a flood on many streams at once is bounded all the same", async (scope) => {
+  const lab = await Lab.start(scope);
+  const { one, other, address } = await lab.way("webrtc");
+  const link = await one.dial(address);
+  await link.work("streams", 1);
+  const before = await other.memory();
+  // Each alone stays within what one stream may hold unread; together they are 70 MB.
+  const errors = await Promise.all(Array.from({ length: 10 }, () => link.work("flood", 7 * MB, 5_000)));
+  const grown = (await other.memory()) - before;
+  assert.ok(grown < 60 * MB, `the reader's memory has grown by ${grown} bytes`);
+  const broken = errors.filter((error) => error !== null);
+  assert.ok(broken.length > 0 && broken.length < 10, `${broken.length} of 10 streams were broken`);
+  broken.forEach((error) => assert.match(error, /given up/));
+  await link.work("upload", MB, true);
+});

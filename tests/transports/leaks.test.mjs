@@ -9,6 +9,9 @@ import { Lab, WAYS } from "./lab.mjs";
 const STREAMS = 1_000;
 const CONNECTIONS = 200;
 
+/** What the browser makes for each connection. */
+const KINDS = { websocket: "webSockets", "webrtc-direct": "peerConnections", webrtc: "peerConnections", relayed: null };
+
 for (const way of WAYS) {
   story(`${way}: of 1,000 streams opened and closed, and of 200 abandoned, nothing is left`, async (scope, context) => {
     const lab = await Lab.start(scope);
@@ -68,7 +71,7 @@ for (const way of WAYS) {
 
     const after = await eventually(standing, (now) => same(now, before), `as before: ${JSON.stringify(before)}`);
     assert.deepEqual(after, before);
-    const kind = { websocket: "webSockets", relayed: null }[way] ?? (way === "relayed" ? null : "peerConnections");
+    const kind = KINDS[way];
     if (kind) {
       const { made } = await one.spy("count");
       assert.ok(made[kind] > CONNECTIONS, `the spy has seen ${made[kind]} being made`);

@@ -19,11 +19,9 @@ pub struct Builds<'w> {
     wasm_package: Option<PathBuf>,
     js: bool,
     www: Option<PathBuf>,
-    probe: Option<Probe>,
 }
 
 /// What measures the transports: the same transports in a page and natively.
-#[derive(Clone)]
 pub struct Probe {
     /// The program `cpc-probe`.
     pub program: PathBuf,
@@ -33,7 +31,7 @@ pub struct Probe {
 
 impl<'w> Builds<'w> {
     pub fn new(workspace: &'w Workspace) -> Self {
-        Self { workspace, node: None, wasm_module: None, wasm_package: None, js: false, www: None, probe: None }
+        Self { workspace, node: None, wasm_module: None, wasm_package: None, js: false, www: None }
     }
 
     pub fn workspace(&self) -> &'w Workspace {
@@ -65,25 +63,23 @@ impl<'w> Builds<'w> {
         })
     }
 
-    /// What measures the transports, small and fast as what is published: the page's half as the npm package is built,
-    /// the native half as nodes are.
-    pub fn probe(&mut self) -> Result<Probe, Failure> {
-        if let Some(probe) = &self.probe {
-            return Ok(probe.clone());
-        }
+    /// What measures the transports. The page's half is built as the npm package is. The native half is built as the
+    /// tests build all, or, to be measured against others, as it is `published`.
+    pub fn probe(&mut self, published: bool) -> Result<Probe, Failure> {
+        Ok(Probe { program: self.probe_program(published)?, wasm: self.probe_wasm()? })
+    }
+
+    fn probe_program(&self, published: bool) -> Result<PathBuf, Failure> {
+        // As for the node: what is built for the tests is used again.
+        let tested = ["--features", "node,typescript,probe", "--bin", "cpc-probe", "--test", "house_rules"];
+        let faster = ["--features", "probe", "--bin", "cpc-probe", "--release"];
+        let (arguments, time) = if published { (&faster[..], "ten minutes") } else { (&tested[..], "a minute") };
+        tell(&format!("cpc-probe; the first time takes about {time} on two cores"));
+        cargo::build(self.workspace, arguments, "program cpc-probe", |report| cargo::program(report, "cpc-probe"))
+    }
+
+    fn probe_wasm(&mut self) -> Result<PathBuf, Failure> {
         let workspace = self.workspace;
-        let built = Probe { program: self.probe_program()?, wasm: self.probe_wasm(workspace)? };
-        self.probe = Some(built.clone());
-        Ok(built)
-    }
-
-    fn probe_program(&self) -> Result<PathBuf, Failure> {
-        tell("cpc-probe; the first time takes about six minutes on two cores");
-        let arguments = ["--features", "probe", "--bin", "cpc-probe", "--release"];
-        cargo::build(self.workspace, &arguments, "program cpc-probe", |report| cargo::program(report, "cpc-probe"))
-    }
-
-    fn probe_wasm(&mut self, workspace: &Workspace) -> Result<PathBuf, Failure> {
         // Cargo puts this module where it has put the package's: the latter has to be made again if it is still wanted.
         self.wasm_module = None;
         setup::rust::wasm_target(workspace)?;

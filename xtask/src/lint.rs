@@ -11,11 +11,17 @@ pub fn run(workspace: &Workspace) -> Result<(), Failure> {
         .remedy("`cargo fmt --all` puts the sources into form")
         .run()?;
     cargo(workspace)
-        .args(["clippy", "--workspace", "--all-targets", "--features", "node", "--", "-D", "warnings"])
+        .args(["clippy", "--workspace", "--all-targets", "--features", "node,probe", "--", "-D", "warnings"])
         .remedy(heed)
         .run()?;
     cargo(workspace)
         .args(["clippy", "--lib", "--tests", "--target", "wasm32-unknown-unknown", "--features", "js"])
+        .args(["--", "-D", "warnings"])
+        .remedy(heed)
+        .run()?;
+    // The probe's program is native, so its tests can't be among those above.
+    cargo(workspace)
+        .args(["clippy", "--lib", "--target", "wasm32-unknown-unknown", "--features", "js,probe"])
         .args(["--", "-D", "warnings"])
         .remedy(heed)
         .run()?;

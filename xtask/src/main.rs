@@ -65,7 +65,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Bench(told) => {
             let mut arguments = vec!["run", "bench", "-w", "tests/transports", "--"];
             arguments.extend(told.iter().map(String::as_str));
-            steps::probing(&mut Builds::new(&workspace), &arguments)
+            steps::probing(&mut Builds::new(&workspace), true, &arguments)
         }
         Command::Setup => setup::everything(&workspace),
     }

@@ -143,13 +143,13 @@ fn browser(builds: &mut Builds<'_>) -> Result<(), Failure> {
 }
 
 fn transports(builds: &mut Builds<'_>) -> Result<(), Failure> {
-    probing(builds, &["test", "-w", "tests/transports"])
+    probing(builds, false, &["test", "-w", "tests/transports"])
 }
 
-/// Runs something of tests/transports with all that it needs.
-pub fn probing(builds: &mut Builds<'_>, arguments: &[&str]) -> Result<(), Failure> {
+/// Runs something of tests/transports with all that it needs; `published`: with a native side as fast as it gets.
+pub fn probing(builds: &mut Builds<'_>, published: bool, arguments: &[&str]) -> Result<(), Failure> {
     let workspace = builds.workspace();
-    let probe = builds.probe()?;
+    let probe = builds.probe(published)?;
     setup::npm::packages(workspace)?;
     let chromium = setup::browser::chromium(workspace)?;
     npm(workspace, arguments)

@@ -80,8 +80,7 @@ enum Command {
 }
 
 /// The libraries below WebRTC and the DHT warn of what is everyday life in a network.
-const LONG_RUNNING_LOG: &str =
-    "warn,cpc_net=info,dtls=error,webrtc=error,webrtc_ice=error,webrtc_sctp=error,libp2p_kad=error";
+const LONG_RUNNING_LOG: &str = "warn,cpc_net=info,str0m=error,is=error,dimpl=error,sctp_proto=error,libp2p_kad=error";
 
 impl Command {
     /// Long-running commands tell what happens; the short ones only speak up when something is wrong, so that their

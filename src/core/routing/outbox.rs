@@ -139,6 +139,16 @@ impl Outbox {
         self.forget_if_idle(peer);
     }
 
+    /// The node has slept so long: what is only good for a time has aged. Time-outs have not come closer by it.
+    pub(crate) fn slept(&mut self, now: Now, slept: Duration) {
+        for (peer, queue) in &mut self.queues {
+            for (nonce, entry) in queue.entries.iter_mut().filter(|(_, entry)| entry.message.ttl.is_some()) {
+                entry.message.slept += slept;
+                retime(&mut self.timers, *peer, *nonce, entry, self.config.timeout, now);
+            }
+        }
+    }
+
     /// Something stood in the way to a peer; it will be the reason if its messages fail.
     pub(crate) fn obstacle(&mut self, peer: PeerId, what: &str) {
         if let Some(queue) = self.queues.get_mut(&peer) {
@@ -186,7 +196,7 @@ impl Outbox {
             let Some(queue) = self.queues.get_mut(&peer) else { continue };
             let Some(entry) = queue.entries.get_mut(&nonce) else { continue };
             let waited = now.since_start.saturating_sub(entry.message.accepted_at);
-            if let Some(ttl) = entry.message.ttl.filter(|ttl| waited >= *ttl) {
+            if let Some(ttl) = entry.message.ttl.filter(|ttl| waited + entry.message.slept >= *ttl) {
                 let state = ReceiptState::Failed { error: DeliveryError::Expired { ttl } };
                 expired.failed += u64::from(self.end(peer, nonce, state, out));
             } else if waited >= self.config.timeout || entry.attempts >= MAX_ATTEMPTS {

@@ -62,6 +62,14 @@ impl Pending {
         }
     }
 
+    /// The node has slept so long: what is only good for a time has aged, and the rest is tried now.
+    pub(crate) fn slept(&mut self, now: Now, slept: Duration) {
+        for waiting in &mut self.waiting {
+            waiting.message.slept += slept;
+        }
+        self.retry_at = self.retry_at.map(|at| at.min(now.since_start));
+    }
+
     /// Tries again what waits, and drops what has waited too long. Returns how many were dropped.
     pub(crate) fn tick(&mut self, now: Now, out: &mut impl Extend<Output>) -> u64 {
         if self.retry_at.is_none_or(|at| at > now.since_start) {

@@ -77,8 +77,10 @@ struct State {
     /// Who waits for any of it: the one task that works with the connection.
     waker: Option<Waker>,
     /// The end of SCTP is heard here, once there is SCTP.
-    sctp: Option<(EventTarget, Closure<dyn FnMut(Event)>)>,
+    sctp: Option<(EventTarget, Listener)>,
 }
+
+type Listener = Closure<dyn FnMut(Event)>;
 
 struct Callbacks {
     state: Closure<dyn FnMut(Event)>,

@@ -20,7 +20,7 @@ use super::assembly::Assembly;
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
 
 /// The largest data-channel message that is taken, bytes: what a browser is willing to send at all.
-pub(crate) const MAX_RECEIVED: usize = 256 * 1024;
+pub(super) const MAX_RECEIVED: usize = 256 * 1024;
 
 /// The frame's length, its two tags, the flag and the payload's length.
 const OVERHEAD: usize = 3 + 2 + 1 + 3;
@@ -193,12 +193,8 @@ impl Framing {
                     self.writing = Writing::Reset(None);
                 }
             }
-            Some(Flag::FinAck) => {
-                if self.writing == Writing::Finishing {
-                    self.writing = Writing::Finished;
-                }
-            }
-            None => {}
+            Some(Flag::FinAck) if self.writing == Writing::Finishing => self.writing = Writing::Finished,
+            Some(Flag::FinAck) | None => {}
         }
         Ok(())
     }

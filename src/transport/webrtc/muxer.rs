@@ -137,6 +137,7 @@ impl<C: Channel> Streams<C> {
     }
 
     /// How many streams there are, let go ones that linger included.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         lock(&self.table).streams.len()
     }
@@ -223,11 +224,13 @@ impl<L: Link> Muxer<L> {
     }
 
     /// The backend.
+    #[cfg_attr(browser, allow(dead_code, reason = "the browser tells all by itself"))]
     pub(crate) fn link(&mut self) -> &mut L {
         &mut self.link
     }
 
     /// The streams.
+    #[cfg(test)]
     pub(crate) fn streams(&self) -> &Streams<L::Channel> {
         &self.streams
     }

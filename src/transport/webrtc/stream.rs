@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Above so many bytes in a channel's send buffer, writers wait.
-pub(crate) const HIGH_WATER: usize = 256 * 1024;
+pub(super) const HIGH_WATER: usize = 256 * 1024;
 
 /// Below so many bytes in a channel's send buffer, writers go on.
 pub(crate) const LOW_WATER: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, executor::block_on, future::join};
 use libp2p::core::{StreamMuxer, muxing::StreamMuxerExt as _};
 
-use super::{Channel, HIGH_WATER, Handle, Link, Muxer, Stream, Streams};
+use super::{Channel, Handle, Link, Muxer, Stream, Streams, stream::HIGH_WATER};
 
 enum Event {
     Open,

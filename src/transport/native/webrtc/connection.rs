@@ -13,7 +13,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::transport::webrtc::{Channel, Handle, Link, Stream, Streams, direct::Fingerprint};
+use futures::{FutureExt as _, channel::oneshot, future::BoxFuture};
+use str0m::Candidate;
+
+use crate::transport::webrtc::{Channel, Handle, IceCandidate, Link, Negotiate, Stream, Streams, direct::Fingerprint};
 
 /// A connection's place at its endpoint.
 pub(super) type Key = u64;
@@ -75,7 +78,26 @@ pub(super) enum Wish {
     /// Who the other side is has been proved.
     Established,
     End,
+    /// Opens the channel that makes the two sides connect, and makes an offer.
+    Offer {
+        reply: Reply<String>,
+    },
+    Answer {
+        offer: String,
+        reply: Reply<String>,
+    },
+    Accept {
+        answer: String,
+        reply: Reply<()>,
+    },
+    Candidate {
+        candidate: Candidate,
+    },
+    /// Closes the channel that made the two sides connect.
+    CloseInit,
 }
+
+type Reply<T> = oneshot::Sender<io::Result<T>>;
 
 /// Bytes of one channel that have not arrived at the other side.
 #[derive(Default)]
@@ -241,6 +263,56 @@ impl Link for Connection {
     fn close(&mut self) {
         // When it is gone already, there is nobody to tell.
         let _ = self.shared.wish(Wish::End);
+    }
+}
+
+impl Connection {
+    /// Leaves a wish that is answered.
+    fn ask<T: Send + 'static>(&self, wish: impl FnOnce(Reply<T>) -> Wish) -> BoxFuture<'static, io::Result<T>> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.shared.wish(wish(reply));
+        async move {
+            asked?;
+            answer.await.unwrap_or_else(|_| Err(ended("the connection was closed while it was being made")))
+        }
+        .boxed()
+    }
+}
+
+/// All candidates are in the description: the machine's own addresses are known at once, and there are no others.
+impl Negotiate for Connection {
+    fn offer(&mut self) -> BoxFuture<'static, io::Result<String>> {
+        self.ask(|reply| Wish::Offer { reply })
+    }
+
+    fn answer(&mut self, offer: String) -> BoxFuture<'static, io::Result<String>> {
+        self.ask(|reply| Wish::Answer { offer, reply })
+    }
+
+    fn accept(&mut self, answer: String) -> BoxFuture<'static, io::Result<()>> {
+        self.ask(|reply| Wish::Accept { answer, reply })
+    }
+
+    fn add_candidate(&mut self, candidate: IceCandidate) -> BoxFuture<'static, io::Result<()>> {
+        let taken = match Candidate::from_sdp_string(&candidate.candidate) {
+            Ok(candidate) => self.shared.wish(Wish::Candidate { candidate }),
+            // A page's `.local` name, for one. The page's own checks come through nevertheless.
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+        };
+        std::future::ready(taken).boxed()
+    }
+
+    fn poll_candidate(&mut self, _: &mut Context<'_>) -> Poll<Option<IceCandidate>> {
+        Poll::Ready(None)
+    }
+
+    fn is_connected(&self) -> bool {
+        lock(&self.shared.state).connected.is_some()
+    }
+
+    fn close_init(&mut self) {
+        // Without a connection there is no channel.
+        let _ = self.shared.wish(Wish::CloseInit);
     }
 }
 

@@ -83,9 +83,9 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    fn new(address: SocketAddr, listening: Option<Listening>) -> io::Result<Self> {
-        Ok(Self {
-            socket: Socket::bind(address)?,
+    fn new(socket: Socket, listening: Option<Listening>) -> Self {
+        Self {
+            socket,
             doorbell: Arc::default(),
             listening,
             sessions: HashMap::new(),
@@ -98,7 +98,7 @@ impl Endpoint {
             timer: Box::pin(sleep_until(tokio::time::Instant::now())),
             touched: BTreeSet::new(),
             errors: 0,
-        })
+        }
     }
 
     /// Listens at an address, on a task of its own. What comes in is brought by the receiver; dropping it ends the
@@ -109,7 +109,7 @@ impl Endpoint {
     pub(super) fn listen(address: SocketAddr, certificate: &Certificate) -> io::Result<Listener> {
         let (sender, begun) = mpsc::channel(MAX_HALF_OPEN);
         let listening = Listening { certificate: certificate.clone(), begun: sender };
-        let endpoint = Self::new(address, Some(listening))?;
+        let endpoint = Self::new(Socket::bind(address)?, Some(listening));
         let listener = Listener { address: endpoint.socket.address(), begun, doorbell: endpoint.doorbell.clone() };
         tokio::spawn(endpoint);
         Ok(listener)
@@ -126,11 +126,46 @@ impl Endpoint {
         certificate: &Certificate,
     ) -> io::Result<Begun> {
         let any: IpAddr = if listener.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-        let mut endpoint = Self::new(SocketAddr::new(any, 0), None)?;
+        let mut endpoint = Self::new(Socket::bind(SocketAddr::new(any, 0))?, None);
         let side = Direct::Dialler { name, listener, certificate: expected };
         let begun = endpoint.begin(side, certificate, listener, None, Instant::now()).map_err(io::Error::other)?;
         tokio::spawn(endpoint);
         Ok(begun)
+    }
+
+    /// Begins a connection that both sides will describe to each other, from a port of its own on every interface.
+    /// `own`: the addresses that the other side is told.
+    ///
+    /// # Errors
+    /// When the machine has no port left, or no address.
+    pub(super) fn negotiate(
+        certificate: &Certificate,
+        own: Vec<IpAddr>,
+        streams: &Streams<DataChannel>,
+    ) -> io::Result<Connection> {
+        let mut endpoint = Self::new(Socket::bind_anywhere()?, None);
+        let port = endpoint.socket.address().port();
+        let ips = own.into_iter().filter(|ip| endpoint.socket.carries(*ip));
+        let here = ips.map(|ip| SocketAddr::new(ip, port)).collect();
+        let (key, shared) = endpoint.next();
+        let now = Instant::now();
+        let session =
+            Session::negotiated(certificate, here, shared.clone(), streams.clone(), now).map_err(io::Error::other)?;
+        endpoint.insert(key, session);
+        tokio::spawn(endpoint);
+        Ok(Connection::new(shared))
+    }
+
+    fn next(&mut self) -> (Key, Arc<Shared>) {
+        self.last_key += 1;
+        (self.last_key, Shared::new(self.last_key, self.doorbell.clone()))
+    }
+
+    fn insert(&mut self, key: Key, session: Session) {
+        self.sessions.insert(key, session);
+        self.half_open += 1;
+        self.doorbell.connections.fetch_add(1, Ordering::Relaxed);
+        self.touched.insert(key);
     }
 
     fn begin(
@@ -141,16 +176,11 @@ impl Endpoint {
         local: Option<IpAddr>,
         now: Instant,
     ) -> Result<Begun, String> {
-        self.last_key += 1;
-        let key = self.last_key;
-        let shared = Shared::new(key, self.doorbell.clone());
+        let (key, shared) = self.next();
         let streams = Streams::new();
         let port = self.socket.address();
         let (session, handshake) = Session::direct(side, certificate, port, shared.clone(), streams.clone(), now)?;
-        self.sessions.insert(key, session);
-        self.half_open += 1;
-        self.doorbell.connections.fetch_add(1, Ordering::Relaxed);
-        self.touched.insert(key);
+        self.insert(key, session);
         Ok(Begun { connection: Connection::new(shared), streams, handshake, remote, local })
     }
 

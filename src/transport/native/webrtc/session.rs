@@ -2,6 +2,8 @@
 //!
 //! Each step (a datagram, a wish, a moment that has come) is followed by taking everything out, as str0m asks for.
 
+mod negotiation;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
@@ -16,6 +18,8 @@ use str0m::{
 };
 use web_time::Instant;
 
+use negotiation::Negotiation;
+
 use super::{
     certificate::{Certificate, crypto},
     connection::{DataChannel, Load, Shared, Wish},
@@ -28,6 +32,10 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long an address may take to prove that somebody is there. Real diallers need two round trips.
 const REACHED: Duration = Duration::from_secs(5);
+
+/// How long two sides may take to describe themselves and to connect. The signalling gives up earlier; this is for when
+/// nobody is left to do so.
+const NEGOTIATION: Duration = Duration::from_secs(20);
 
 /// A peer that lives is heard every few seconds: ICE goes on asking. str0m gives up some 20 s after the last sign of
 /// life; this is for what it may not notice.
@@ -59,8 +67,10 @@ pub(super) struct Session {
     numbers: HashMap<u64, ChannelId>,
     /// Channels that may have bytes in str0m.
     loaded: Vec<ChannelId>,
-    /// What ICE knows this side by. It is told to nobody.
-    here: SocketAddr,
+    /// What ICE knows this side by. With WebRTC-direct it is one name, and told to nobody.
+    here: Vec<SocketAddr>,
+    /// Set while the two sides describe themselves to each other.
+    negotiation: Option<Negotiation>,
     /// The address of this machine that the other side writes to.
     local: Option<IpAddr>,
     begun: Instant,
@@ -138,21 +148,7 @@ impl Session {
         api.set_ice_controlling(is_dialler);
         api.start_dtls(is_dialler).map_err(|error| error.to_string())?;
         api.start_sctp(is_dialler);
-        let mut session = Self {
-            rtc,
-            shared,
-            streams,
-            channels: HashMap::new(),
-            numbers: HashMap::new(),
-            loaded: Vec::new(),
-            here,
-            local: None,
-            begun: now,
-            heard: now,
-            turn: now,
-            is_reached: false,
-            is_established: false,
-        };
+        let mut session = Self::new(rtc, vec![here], None, shared, streams, now);
         let channel = DataChannel::new(session.shared.clone());
         let (number, load) = (channel.number, channel.load.clone());
         let (handle, stream) = session.streams.outgoing(channel);
@@ -160,14 +156,53 @@ impl Session {
         Ok((session, stream))
     }
 
+    fn new(
+        rtc: Rtc,
+        here: Vec<SocketAddr>,
+        negotiation: Option<Negotiation>,
+        shared: Arc<Shared>,
+        streams: Streams<DataChannel>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            rtc,
+            shared,
+            streams,
+            channels: HashMap::new(),
+            numbers: HashMap::new(),
+            loaded: Vec::new(),
+            here,
+            negotiation,
+            local: None,
+            begun: now,
+            heard: now,
+            turn: now,
+            is_reached: false,
+            is_established: false,
+        }
+    }
+
     /// When the session wants [`expire`](Self::expire) to be called.
     pub(super) fn due(&self) -> Instant {
-        let limit = match (self.is_established, self.is_reached) {
+        self.turn.min(self.limit())
+    }
+
+    fn limit(&self) -> Instant {
+        match (self.is_established, self.is_reached) {
             (true, _) => self.heard + SILENCE,
+            (false, _) if self.negotiation.is_some() => self.begun + NEGOTIATION,
             (false, true) => self.begun + HANDSHAKE,
             (false, false) => self.begun + REACHED,
-        };
-        self.turn.min(limit)
+        }
+    }
+
+    /// What ICE calls the address of this side that a datagram came to.
+    fn destination(&self, source: SocketAddr, local: Option<IpAddr>) -> Option<SocketAddr> {
+        if self.negotiation.is_none() {
+            return self.here.first().copied();
+        }
+        let exact = self.here.iter().find(|address| Some(address.ip()) == local);
+        exact.or_else(|| self.here.iter().find(|address| address.is_ipv4() == source.is_ipv4())).copied()
     }
 
     /// Takes a datagram. Whether it was for this session is told; an error is the end.
@@ -179,7 +214,8 @@ impl Session {
         datagram: &[u8],
         socket: &mut Socket,
     ) -> Result<bool, String> {
-        let Ok(received) = Receive::new(Protocol::Udp, source, self.here, datagram) else { return Ok(false) };
+        let Some(here) = self.destination(source, local) else { return Ok(false) };
+        let Ok(received) = Receive::new(Protocol::Udp, source, here, datagram) else { return Ok(false) };
         let is_stun = datagram[0] < 2;
         let input = Input::Receive(now, received);
         if is_stun && !self.rtc.accepts(&input) {
@@ -207,6 +243,11 @@ impl Session {
                 Wish::Close { number } => self.close(number),
                 Wish::Established => self.is_established = true,
                 Wish::End => return Err("this side has closed the connection".to_owned()),
+                Wish::Offer { reply } => drop(reply.send(self.offer())),
+                Wish::Answer { offer, reply } => drop(reply.send(self.answer(&offer))),
+                Wish::Accept { answer, reply } => drop(reply.send(self.accept(&answer))),
+                Wish::Candidate { candidate } => self.rtc.add_remote_candidate(candidate),
+                Wish::CloseInit => self.close_init(),
             }
             self.drain(now, socket)?;
         }
@@ -215,14 +256,12 @@ impl Session {
 
     /// A moment that was waited for has come. An error is the end.
     pub(super) fn expire(&mut self, now: Instant, socket: &mut Socket) -> Result<(), String> {
-        if !self.is_established && !self.is_reached && now >= self.begun + REACHED {
-            return Err(format!("nobody answered within {} s", REACHED.as_secs()));
-        }
-        if !self.is_established && now >= self.begun + HANDSHAKE {
-            return Err(format!("the handshake took more than {} s", HANDSHAKE.as_secs()));
-        }
-        if now >= self.heard + SILENCE {
-            return Err(format!("the peer was not heard for {} s", SILENCE.as_secs()));
+        if now >= self.limit() {
+            return Err(match (self.is_established, self.is_reached) {
+                (true, _) => format!("the peer was not heard for {} s", SILENCE.as_secs()),
+                (false, true) => format!("the handshake took more than {} s", HANDSHAKE.as_secs()),
+                (false, false) => format!("nobody answered within {} s", (now - self.begun).as_secs()),
+            });
         }
         self.rtc.handle_input(Input::Timeout(now)).map_err(|error| error.to_string())?;
         self.drain(now, socket)
@@ -295,6 +334,8 @@ impl Session {
                 let theirs = self.rtc.direct_api().remote_dtls_fingerprint().map(|theirs| theirs.bytes.clone());
                 let theirs = theirs.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
                 let theirs = theirs.ok_or_else(|| "the peer has shown no certificate".to_owned())?;
+                // The description came from the peer itself, and DTLS has compared its hash.
+                self.is_established |= self.negotiation.is_some();
                 self.shared.connected(Fingerprint(theirs));
             }
             Event::ChannelOpen(id, label) => match self.channels.get(&id) {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
 /// What may wait for the socket, bytes. Above it datagrams are dropped, as any router would.
@@ -39,6 +40,8 @@ pub(super) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
     address: SocketAddr,
+    /// IPv4 goes over this socket too, though it is one for IPv6.
+    both: bool,
     waiting: VecDeque<Batch>,
     waiting_bytes: usize,
 }
@@ -47,7 +50,26 @@ impl Socket {
     /// # Errors
     /// When the address can't be had.
     pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(address)?;
+        Self::bind_for(address, false)
+    }
+
+    /// Any free port, for both families where the machine has both.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn bind_anywhere() -> io::Result<Self> {
+        let (ip6, ip4) = (IpAddr::from([0; 16]), IpAddr::from([0; 4]));
+        Self::bind_for(SocketAddr::new(ip6, 0), true).or_else(|_| Self::bind_for(SocketAddr::new(ip4, 0), false))
+    }
+
+    fn bind_for(address: SocketAddr, both: bool) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            // Systems differ in what they do by themselves.
+            socket.set_only_v6(!both)?;
+        }
+        socket.bind(&address.into())?;
+        let socket = std::net::UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
         for (what, result) in [
             ("receive", state.set_recv_buffer_size((&socket).into(), SYSTEM_BUFFER)),
@@ -59,11 +81,16 @@ impl Socket {
         }
         let address = socket.local_addr()?;
         let io = UdpSocket::from_std(socket)?;
-        Ok(Self { io, state, address, waiting: VecDeque::new(), waiting_bytes: 0 })
+        Ok(Self { io, state, address, both, waiting: VecDeque::new(), waiting_bytes: 0 })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether datagrams can go to an address of this family.
+    pub(super) fn carries(&self, ip: IpAddr) -> bool {
+        self.both || ip.is_ipv4() == self.address.is_ipv4()
     }
 
     /// Leaves a datagram for [`poll_flush`](Self::poll_flush), under the address `from` of this machine where that is
@@ -74,6 +101,12 @@ impl Socket {
             return;
         }
         self.waiting_bytes += datagram.len();
+        // The system knows better which of its addresses reaches the other.
+        let from = from.filter(|_| !self.both);
+        let to = match to {
+            SocketAddr::V4(to) if self.both => SocketAddr::new(to.ip().to_ipv6_mapped().into(), to.port()),
+            to => to,
+        };
         let segments = self.state.max_gso_segments();
         if let Some(last) = self.waiting.back_mut()
             && (last.to, last.from, last.ended) == (to, from, false)
