@@ -81,7 +81,7 @@ story(
       three.directlyConnectedTo(idOne, RECONNECT),
       three.directlyConnectedTo(idTwo, RECONNECT),
     ]);
-    context.diagnostic(`the third page is directly connected with both ${Date.now() - back} ms after the relay is back`);
+    context.diagnostic(`the third page is direct with both ${Date.now() - back} ms after the relay is back`);
     await talk([one, two, three], 0, "three of us");
     await Promise.all([one, two, three].map((page) => openPeerConnections(page, 2)));
     for (const page of [one, two, three]) {

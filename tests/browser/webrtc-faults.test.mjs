@@ -47,7 +47,7 @@ for (const { step, when } of [
         one.known(idTwo, gone, "the circuit is gone", NOTICE),
         two.known(idOne, gone, "the circuit is gone", NOTICE),
       ]);
-      await Promise.all([openPeerConnections(one, 0, { patience: ATTEMPT }), openPeerConnections(two, 0, { patience: ATTEMPT })]);
+      await Promise.all([one, two].map((page) => openPeerConnections(page, 0, { patience: ATTEMPT })));
     }
     context.diagnostic(`${direct ? "direct" : "all was ended"} ${Date.now() - ended} ms after the relay was missed`);
 

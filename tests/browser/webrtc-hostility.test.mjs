@@ -26,12 +26,15 @@ const signal = (type, text) => {
 };
 const [OFFER, ANSWER, CANDIDATE] = [0, 1, 2];
 
+/** How each SDP begins. */
+const SESSION = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n";
+
 /** What is said where an offer or an answer is expected. */
 const NONSENSE = [
   { name: "an SDP that is none", bytes: (type) => signal(type, "garbage") },
   { name: "an empty SDP", bytes: (type) => signal(type, "") },
-  { name: "an SDP that goes wrong in the middle", bytes: (type) => signal(type, "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=application 9 UDP") },
-  { name: "an SDP without data channels", bytes: (type) => signal(type, "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n") },
+  { name: "an SDP that goes wrong in the middle", bytes: (type) => signal(type, `${SESSION}m=application 9 UDP`) },
+  { name: "an SDP without data channels", bytes: (type) => signal(type, SESSION) },
   { name: "a candidate that is none", bytes: () => signal(CANDIDATE, '{"candidate":"garbage"}') },
   { name: "the other kind of description", bytes: (type) => signal(type === OFFER ? ANSWER : OFFER, "v=0\r\n") },
   { name: "no protobuf", bytes: () => framed(new Uint8Array(40).fill(0xff)) },
@@ -94,7 +97,8 @@ story("a peer offers nonsense: nothing comes of it, and nothing stays behind", a
     "a circuit to the page",
   );
   for (const [at, { name, bytes, close }] of NONSENSE.entries()) {
-    const stream = await within(connection.newStream(SIGNALING, { runOnLimitedConnection: true }), `a stream for ${name}`);
+    const opened = connection.newStream(SIGNALING, { runOnLimitedConnection: true });
+    const stream = await within(opened, `a stream for ${name}`);
     const ended = new Promise((resolve) => stream.addEventListener("close", resolve, { once: true }));
     stream.send(bytes(OFFER));
     if (close) {
@@ -130,7 +134,7 @@ const FLOODS = [
     // A frame of 16,000 bytes of payload.
     message: () => Uint8Array.of(0x84, 0x7d, 0x12, 0x80, 0x7d, ...new Uint8Array(16_000)),
   },
-  { name: "one byte of a frame's length after the other", channels: 20, messages: 2000, message: () => Uint8Array.of(0x80) },
+  { name: "a frame's length that never ends", channels: 20, messages: 2000, message: () => Uint8Array.of(0x80) },
   { name: "more channels than may wait for anybody to take them", channels: 600, messages: 0, message: () => "" },
 ];
 
@@ -171,7 +175,7 @@ async function flood(channels, messages, message) {
 /** More than a page's memory may grow by all of it together. */
 const GROWTH = 64 * 1024 * 1024;
 
-story("a page floods another's data channels: the channels end, memory stays bounded, and both talk on", async (scope, context) => {
+story("a page floods the channels of another: they end, memory stays bounded, both talk on", async (scope, context) => {
   const { one, two, idOne, idTwo } = await twoDirectPages(scope);
   await talk([one, two], 0, "before");
   const before = await memoryOf(one);
@@ -179,7 +183,8 @@ story("a page floods another's data channels: the channels end, memory stays bou
     const began = Date.now();
     const flooded = two.page.evaluate(`(${flood})(${channels}, ${messages}, ${message})`);
     await within(flooded, `the channels of ${name} are closed`, 45_000, () => one.words());
-    context.diagnostic(`${name}: over after ${Date.now() - began} ms, ${((await memoryOf(one)) - before) / 1e6} MB more`);
+    const grown = (await memoryOf(one)) - before;
+    context.diagnostic(`${name}: over after ${Date.now() - began} ms, ${grown / 1e6} MB more`);
     await talk([one, two], 0, `after ${name}`);
   }
   assert.ok((await memoryOf(one)) - before < GROWTH);
