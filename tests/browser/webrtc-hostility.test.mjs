@@ -132,7 +132,11 @@ const FLOODS = [
     channels: 20,
     messages: 200,
     // A frame of 16,000 bytes of payload.
-    message: () => Uint8Array.of(0x84, 0x7d, 0x12, 0x80, 0x7d, ...new Uint8Array(16_000)),
+    message: () => {
+      const bytes = new Uint8Array(16_005);
+      bytes.set([0x84, 0x7d, 0x12, 0x80, 0x7d]);
+      return bytes;
+    },
   },
   { name: "a frame's length that never ends", channels: 20, messages: 2000, message: () => Uint8Array.of(0x80) },
   { name: "more channels than may wait for anybody to take them", channels: 600, messages: 0, message: () => "" },
