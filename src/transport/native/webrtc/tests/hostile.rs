@@ -40,7 +40,7 @@ async fn knock() -> Vec<u8> {
     let certificate = Certificate::generate().expect("made");
     let name = crate::transport::webrtc::direct::new_ufrag().expect("random");
     let address = trap.local_addr().expect("bound");
-    let dial = super::endpoint::Endpoint::dial(address, certificate.fingerprint(), name, &certificate);
+    let dial = super::super::endpoint::Endpoint::dial(address, certificate.fingerprint(), name, &certificate);
     let mut datagram = vec![0; 2_000];
     let length = soon("it knocks", trap.recv(&mut datagram)).await.expect("received");
     drop(dial.expect("begun"));
@@ -83,12 +83,12 @@ async fn garbage_leaves_nothing_and_half_open_connections_are_bounded() {
         attacker.send_to(&knock().await, target).await.expect("sent");
     }
     soon("they have come", async {
-        while connections() < super::endpoint::MAX_HALF_OPEN + 1 {
+        while connections() < super::super::endpoint::MAX_HALF_OPEN + 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
-    assert_eq!(connections(), super::endpoint::MAX_HALF_OPEN + 1, "refused above the bound");
+    assert_eq!(connections(), super::super::endpoint::MAX_HALF_OPEN + 1, "refused above the bound");
     let stream = honest.open().await.expect("what stands goes on");
     soon("they are given up", async {
         while connections() > 1 {
