@@ -174,7 +174,7 @@ pub struct NetworkStatus {
     pub known: usize,
     /// Groups this node has joined.
     pub groups: Vec<GroupName>,
-    /// How long it has been running, milliseconds.
+    /// How long it has been running, without time asleep, milliseconds.
     #[serde(with = "crate::config::millis")]
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub uptime: Duration,

@@ -4,6 +4,7 @@
 
 #[cfg(browser)]
 mod browser;
+mod circuits;
 mod multiplexing;
 #[cfg(native)]
 mod native;

@@ -15,6 +15,7 @@ async fn two_nodes_with_nothing_but_webrtc_talk_both_ways_however_much_they_say(
     let address = addresses(&one).pop().expect("an address");
     assert_eq!(soon("connecting", two.connect(address)).await, Ok(one.local_peer_id()));
     for (here, there) in [(&one, &two), (&two, &one)] {
+        connected(here, there.local_peer_id()).await;
         let info = here.peer_info(&there.local_peer_id()).expect("known");
         assert_eq!(info.kind, Some(ConnectionKind::WebrtcDirect));
         let mut messages = there.messages();

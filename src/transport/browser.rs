@@ -24,7 +24,7 @@ use libp2p::{
 };
 use wasm_bindgen::JsValue;
 
-use super::{Built, Connection, LocallyFound, multiplexing::Yamux, webrtc::signaling};
+use super::{Built, Connection, LocallyFound, circuits::Circuits, multiplexing::Yamux, webrtc::signaling};
 use crate::{config::NetworkConfig, error::StartError};
 
 /// How long a dial over WebRTC-direct may take: a handshake needs a few round trips.
@@ -62,7 +62,7 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
         transport = either(webrtc, transport);
     }
     // Each takes an address whole or not at all, the circuits' transport takes whatever leads through a relay.
-    transport = either(circuits, transport);
+    transport = either(Circuits::new(circuits).boxed(), transport);
     let mut signaling = None;
     if config.transport.webrtc && webrtc_is_there() {
         let connections = peer_connection::PeerConnections { ice_servers: config.transport.ice_servers.clone() };
@@ -77,8 +77,10 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, _kept: Option<&[u8]>)
 /// Whether this target has a transport for an address.
 pub(crate) fn can_dial(address: &Multiaddr) -> bool {
     // A circuit goes through a relay that this page is connected to, whatever way the address says.
-    let dialable = |part| matches!(part, Protocol::WebRTCDirect | Protocol::P2pCircuit);
-    address.iter().any(dialable) || websocket::can_dial(address)
+    if address.iter().any(|part| part == Protocol::P2pCircuit) {
+        return webrtc_is_there() || !address.iter().any(|part| part == Protocol::WebRTC);
+    }
+    address.iter().any(|part| part == Protocol::WebRTCDirect) || websocket::can_dial(address)
 }
 
 /// A page has no ports.

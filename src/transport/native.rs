@@ -24,7 +24,9 @@ use libp2p::{
     tcp, tls, websocket,
 };
 
-use super::{Built, Connection, LocallyFound, multiplexing::Yamux, security::NoiseOrTls, webrtc::signaling};
+use super::{
+    Built, Connection, LocallyFound, circuits::Circuits, multiplexing::Yamux, security::NoiseOrTls, webrtc::signaling,
+};
 use crate::{
     config::{NetworkConfig, Security},
     error::StartError,
@@ -73,7 +75,7 @@ pub(crate) fn build(key: &Keypair, config: &NetworkConfig, kept: Option<&[u8]>) 
         transport = either(secured(websocket, key, config.transport.security)?, transport);
     }
     // Asked first: other transports take the address of a circuit for that of its relay.
-    transport = either(circuits, transport);
+    transport = either(Circuits::new(circuits).boxed(), transport);
     let mut signaling = None;
     if config.transport.webrtc {
         let nodes = webrtc::Nodes::new()

@@ -110,8 +110,8 @@ export class Demo {
   }
 
   /**
-   * Waits until what `peerInfo` says of a peer holds the given facts; gives all of it. A fact of `null` also stands for a
-   * peer that is not known.
+   * Waits until what `peerInfo` says of a peer holds the given facts; gives all of it. A fact of `null` also stands for
+   * a peer that is not known.
    */
   async known(peer, facts, what, patience = PATIENCE) {
     const found = this.page.evaluate(

@@ -58,10 +58,11 @@ export class Firefox {
   static async start(scope, executable) {
     const firefox = new Firefox();
     const profile = await temporaryFolder(scope);
-    const preferences = Object.entries(PREFERENCES).map(([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});\n`);
+    const preferences = Object.entries(PREFERENCES).map((setting) => `user_pref(${setting.map(JSON.stringify)});\n`);
     await writeFile(join(profile, "user.js"), preferences.join(""));
     const words = ["--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0", "about:blank"];
-    const child = spawn(executable, words, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, MOZ_CRASHREPORTER_DISABLE: "1" } });
+    const env = { ...process.env, MOZ_CRASHREPORTER_DISABLE: "1" };
+    const child = spawn(executable, words, { stdio: ["ignore", "ignore", "pipe"], env });
     const closed = once(child, "close");
     const kill = () => child.kill("SIGKILL");
     process.once("exit", kill);
@@ -138,7 +139,9 @@ export class FirefoxPage {
 
   /** Tells of what is written to the console, and of what nobody caught. */
   onLog(told) {
-    this.#firefox.listen(this.#tab, (_, { type, level, text }) => told({ uncaught: type === "javascript", level, text }));
+    this.#firefox.listen(this.#tab, (_, { type, level, text }) => {
+      told({ uncaught: type === "javascript", level, text });
+    });
   }
 
   /** Runs a function in every document before its own scripts. */

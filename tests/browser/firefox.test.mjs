@@ -14,6 +14,9 @@ import { talk } from "./talk.mjs";
 
 const executable = findFirefox();
 
+/** A browser that was never started before takes its time on a busy machine. In milliseconds. */
+const FIRST_START = 45_000;
+
 /**
  * Firefox looks for WebRTC's way from the address of its default route alone, and never from there to loopback. So the
  * node listens at the address that this machine has in its network.
@@ -29,7 +32,7 @@ function listenFor(transport) {
 }
 
 if (executable === undefined) {
-  const why = "FIREFOX IS NOT ON THIS MACHINE: nothing is known about how it takes part. Debian: apt-get install firefox-esr";
+  const why = "FIREFOX IS NOT ON THIS MACHINE, so nothing is known of it. Debian: apt-get install firefox-esr";
   console.error(`\n*** ${why} ***\n`);
   test("Firefox takes part", { skip: why }, () => {});
 } else {
@@ -37,10 +40,14 @@ if (executable === undefined) {
     const relay = await startRelay(scope);
     const chromium = await openPage(scope, await startBrowser(scope), relay, "in Chromium");
     const opened = Date.now();
-    const firefox = await FirefoxDemo.open(scope, await Firefox.start(scope, executable), relay.ready.http, "in Firefox");
+    const browser = await Firefox.start(scope, executable);
+    const firefox = await FirefoxDemo.open(scope, browser, relay.ready.http, "in Firefox");
     await firefox.keepMessages();
     const [idChromium, idFirefox] = [await chromium.peerId(), await firefox.peerId()];
-    await Promise.all([chromium.directlyConnectedTo(idFirefox, 45_000), firefox.directlyConnectedTo(idChromium, 45_000)]);
+    await Promise.all([
+      chromium.directlyConnectedTo(idFirefox, FIRST_START),
+      firefox.directlyConnectedTo(idChromium, FIRST_START),
+    ]);
     context.diagnostic(`directly connected ${Date.now() - opened} ms after Firefox was started`);
     await talk([chromium, firefox], 0, "as they met");
 
@@ -67,7 +74,7 @@ if (executable === undefined) {
       const page = await FirefoxDemo.open(scope, await Firefox.start(scope, executable), url, "in Firefox");
       const id = await page.peerId();
       const kind = transport === "ws" ? "websocket" : transport;
-      await page.known(node.ready.peerId, { state: "connected", kind }, "is connected", 45_000);
+      await page.known(node.ready.peerId, { state: "connected", kind }, "is connected", FIRST_START);
       await page.sees("peer-item", { "peer-id": node.ready.peerId, kind }, "the node is shown");
 
       await page.api((net) => net.broadcast({ payload: "from Firefox to all" }));

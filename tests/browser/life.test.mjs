@@ -134,3 +134,18 @@ story("without a network: what is dead is noticed soon, what lives stays, and wi
   await heardSoon(node, demo, id, "here again");
   assert.deepEqual(demo.uncaught, []);
 });
+
+story("a node that was stopped for a while keeps its connections, and doesn't count the time", async (scope) => {
+  const { node, demo, id } = await openPage(scope);
+  const uptime = async () => (await (await node.get("/api/status")).json()).uptime;
+  const [began, before] = [Date.now(), await uptime()];
+  node.pause();
+  // Nothing happens while it is stopped, so there is nothing else to wait for.
+  await new Promise((resolve) => setTimeout(resolve, A_NAP));
+  node.goOn();
+  await heardSoon(node, demo, id, "are you there?");
+  const slept = Date.now() - began - ((await uptime()) - before);
+  assert.ok(slept > A_NAP - 2_000, `of ${A_NAP} ms asleep it has left out ${slept} ms`);
+  assert.equal((await stats(demo)).connectionsClosed, 0);
+  await demo.phase("online");
+});

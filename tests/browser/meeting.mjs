@@ -13,8 +13,8 @@ export async function startRelay(scope, { www = builtPage(), listen = LISTEN } =
 }
 
 /**
- * A person's page, its messages kept, its peer connections watched. `beforeStep` is told of its steps of signalling; one
- * that is `deaf` can't become directly connected.
+ * A person's page, its messages kept, its peer connections watched. `beforeStep` is told of its steps of signalling;
+ * one that is `deaf` can't become directly connected.
  */
 export async function openPage(scope, browser, relay, name, { beforeStep, deaf } = {}) {
   const person = await newPerson(browser);

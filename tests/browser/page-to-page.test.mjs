@@ -9,7 +9,7 @@ import { openPeerConnections, peerConnectionStates } from "./peer-connections.mj
 import { talk } from "./talk.mjs";
 
 /** How long pages talk after their relay is gone; `CPC_MINUTES` makes it longer. In milliseconds. */
-const TALK = process.env.CPC_MINUTES ? Number(process.env.CPC_MINUTES) * 60_000 : 15_000;
+const TALK = process.env.CPC_MINUTES ? Number(process.env.CPC_MINUTES) * 60_000 : 10_000;
 
 /** The pauses between attempts to reach a relay that is gone grow up to a minute. */
 const RECONNECT = 90_000;
@@ -81,7 +81,7 @@ story(
       three.directlyConnectedTo(idOne, RECONNECT),
       three.directlyConnectedTo(idTwo, RECONNECT),
     ]);
-    context.diagnostic(`the third page is directly connected with both ${Date.now() - back} ms after the relay is back`);
+    context.diagnostic(`the third page is direct with both ${Date.now() - back} ms after the relay is back`);
     await talk([one, two, three], 0, "three of us");
     await Promise.all([one, two, three].map((page) => openPeerConnections(page, 2)));
     for (const page of [one, two, three]) {

@@ -73,7 +73,8 @@ async function writeCloseRead(connection, protocol, bytes) {
 }
 
 /** Everything that the two have to say to each other. */
-async function talkWithStranger({ page, id, libp2p, privateKey, identified, posts, grafts, frames, gossip, topic }, connection) {
+async function talkWithStranger(met, connection) {
+  const { page, id, libp2p, privateKey, identified, posts, grafts, frames, gossip, topic } = met;
   const me = libp2p.peerId.toString();
 
   const facts = await within(identified, "identify of the page");

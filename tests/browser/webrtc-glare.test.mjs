@@ -7,7 +7,8 @@ import { circuitTo, twoDirectPages } from "./meeting.mjs";
 import { openPeerConnections } from "./peer-connections.mjs";
 import { talk } from "./talk.mjs";
 
-const REPETITIONS = 12;
+/** How often; `CPC_REPETITIONS` makes it more. */
+const REPETITIONS = Number(process.env.CPC_REPETITIONS ?? 3);
 
 for (const { what, webrtc } of [
   { what: "for a direct connection", webrtc: "webrtc" },

@@ -26,12 +26,15 @@ const signal = (type, text) => {
 };
 const [OFFER, ANSWER, CANDIDATE] = [0, 1, 2];
 
+/** How each SDP begins. */
+const SESSION = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n";
+
 /** What is said where an offer or an answer is expected. */
 const NONSENSE = [
   { name: "an SDP that is none", bytes: (type) => signal(type, "garbage") },
   { name: "an empty SDP", bytes: (type) => signal(type, "") },
-  { name: "an SDP that goes wrong in the middle", bytes: (type) => signal(type, "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=application 9 UDP") },
-  { name: "an SDP without data channels", bytes: (type) => signal(type, "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n") },
+  { name: "an SDP that goes wrong in the middle", bytes: (type) => signal(type, `${SESSION}m=application 9 UDP`) },
+  { name: "an SDP without data channels", bytes: (type) => signal(type, SESSION) },
   { name: "a candidate that is none", bytes: () => signal(CANDIDATE, '{"candidate":"garbage"}') },
   { name: "the other kind of description", bytes: (type) => signal(type === OFFER ? ANSWER : OFFER, "v=0\r\n") },
   { name: "no protobuf", bytes: () => framed(new Uint8Array(40).fill(0xff)) },
@@ -94,7 +97,8 @@ story("a peer offers nonsense: nothing comes of it, and nothing stays behind", a
     "a circuit to the page",
   );
   for (const [at, { name, bytes, close }] of NONSENSE.entries()) {
-    const stream = await within(connection.newStream(SIGNALING, { runOnLimitedConnection: true }), `a stream for ${name}`);
+    const opened = connection.newStream(SIGNALING, { runOnLimitedConnection: true });
+    const stream = await within(opened, `a stream for ${name}`);
     const ended = new Promise((resolve) => stream.addEventListener("close", resolve, { once: true }));
     stream.send(bytes(OFFER));
     if (close) {
@@ -116,7 +120,11 @@ const FLOODS = [
     channels: 20,
     messages: 20,
     // A frame of 200,000 bytes of payload.
-    message: () => Uint8Array.of(0xc4, 0x9a, 0x0c, 0x12, 0xc0, 0x9a, 0x0c, ...new Uint8Array(200_000)),
+    message: () => {
+      const bytes = new Uint8Array(200_007);
+      bytes.set([0xc4, 0x9a, 0x0c, 0x12, 0xc0, 0x9a, 0x0c]);
+      return bytes;
+    },
   },
   { name: "text", channels: 20, messages: 100, message: () => "flood ".repeat(1000) },
   {
@@ -124,27 +132,44 @@ const FLOODS = [
     channels: 20,
     messages: 200,
     // A frame of 16,000 bytes of payload.
-    message: () => Uint8Array.of(0x84, 0x7d, 0x12, 0x80, 0x7d, ...new Uint8Array(16_000)),
+    message: () => {
+      const bytes = new Uint8Array(16_005);
+      bytes.set([0x84, 0x7d, 0x12, 0x80, 0x7d]);
+      return bytes;
+    },
   },
-  { name: "one byte of a frame's length after the other", channels: 20, messages: 2000, message: () => Uint8Array.of(0x80) },
-  { name: "more channels than may wait for anybody to take them", channels: 300, messages: 0, message: () => "" },
+  { name: "a frame's length that never ends", channels: 20, messages: 2000, message: () => Uint8Array.of(0x80) },
+  { name: "more channels than may wait for anybody to take them", channels: 600, messages: 0, message: () => "" },
 ];
 
-/** Opens so many channels beside those of the page's network, sends so many messages on each, and waits for their end. */
+/**
+ * Opens so many channels beside those of the page's network, sends so many messages on each, and waits for their end.
+ * Idle ones would be waited for in turns of ten seconds; so without messages it waits until the first is refused, and
+ * closes the others.
+ */
 async function flood(channels, messages, message) {
   const connection = window.peerConnections.made.find(({ connectionState }) => connectionState === "connected");
+  let refused;
+  const refusal = new Promise((resolve) => {
+    refused = resolve;
+  });
   await Promise.all(
     Array.from({ length: channels }, async () => {
       const channel = connection.createDataChannel("");
       channel.bufferedAmountLowThreshold = 65_536;
       const once = (event) => new Promise((resolve) => channel.addEventListener(event, resolve, { once: true }));
       const closed = once("close");
+      closed.then(refused);
       await Promise.race([once("open"), closed]);
       for (let count = 0; count < messages && channel.readyState === "open"; count += 1) {
         channel.send(message());
         if (channel.bufferedAmount > 262_144) {
           await Promise.race([once("bufferedamountlow"), closed]);
         }
+      }
+      if (messages === 0) {
+        await refusal;
+        channel.close();
       }
       await closed;
     }),
@@ -154,7 +179,7 @@ async function flood(channels, messages, message) {
 /** More than a page's memory may grow by all of it together. */
 const GROWTH = 64 * 1024 * 1024;
 
-story("a page floods another's data channels: the channels end, memory stays bounded, and both talk on", async (scope, context) => {
+story("a page floods the channels of another: they end, memory stays bounded, both talk on", async (scope, context) => {
   const { one, two, idOne, idTwo } = await twoDirectPages(scope);
   await talk([one, two], 0, "before");
   const before = await memoryOf(one);
@@ -162,7 +187,8 @@ story("a page floods another's data channels: the channels end, memory stays bou
     const began = Date.now();
     const flooded = two.page.evaluate(`(${flood})(${channels}, ${messages}, ${message})`);
     await within(flooded, `the channels of ${name} are closed`, 45_000, () => one.words());
-    context.diagnostic(`${name}: over after ${Date.now() - began} ms, ${((await memoryOf(one)) - before) / 1e6} MB more`);
+    const grown = (await memoryOf(one)) - before;
+    context.diagnostic(`${name}: over after ${Date.now() - began} ms, ${grown / 1e6} MB more`);
     await talk([one, two], 0, `after ${name}`);
   }
   assert.ok((await memoryOf(one)) - before < GROWTH);

@@ -147,11 +147,13 @@ function ratio({ ours, theirs, higher }) {
 
 function cell(row, contender) {
   const values = row[contender];
-  if (row.failures[contender]) {
-    return "fails";
+  const fails = row.failures[contender] ? "fails" : "";
+  if (values.length === 0) {
+    return fails || "–";
   }
   const [least, most] = [Math.min(...values), Math.max(...values)];
-  return values.length ? `${shown(median(values), row.unit)} (${shown(least, "").trim()}–${shown(most, "").trim()})` : "–";
+  const spread = `${shown(median(values), row.unit)} (${shown(least, "").trim()}–${shown(most, "").trim()})`;
+  return fails ? `${spread}, then ${fails}` : spread;
 }
 
 function table(rows) {
@@ -172,7 +174,10 @@ try {
   const lab = await Lab.start(scope, { places: { theirs: await bundle(scope) } });
   const rows = [];
   for (const way of WAYS) {
-    rows.push(...(await measure(lab, way)));
+    const measured = await measure(lab, way);
+    rows.push(...measured);
+    // The whole takes minutes: what is known already may be looked at.
+    measured.forEach((row) => console.error(`${row.name}: ${cell(row, "ours")}, theirs ${cell(row, "theirs")}`));
   }
   if (options.json) {
     console.log(JSON.stringify(rows.map((row) => ({ ...row, ahead: ratio(row) })), null, 1));

@@ -9,10 +9,10 @@ import { Lab, WAYS } from "./lab.mjs";
 const MB = 1_000_000;
 
 /** Much more than any window. */
-const FLOOD = 64 * MB;
+const FLOOD = 48 * MB;
 
 /** For how long nothing is read, in milliseconds: long enough that more than a window comes meanwhile. */
-const UNREAD_FOR = { websocket: 2_000, "webrtc-direct": 8_000, webrtc: 8_000, relayed: 2_000 };
+const UNREAD_FOR = { websocket: 2_000, "webrtc-direct": 5_000, webrtc: 5_000, relayed: 2_000 };
 
 const MOST_MEMORY = 40 * MB;
 

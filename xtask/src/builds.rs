@@ -42,7 +42,7 @@ impl<'w> Builds<'w> {
     pub fn node(&mut self) -> Result<PathBuf, Failure> {
         // Naming a test makes cargo take the dependencies of tests into account when it decides on the features of
         // tokio. Without it everything above tokio would be compiled twice, for the node and for the tests.
-        let arguments = ["--features", "node,typescript", "--bin", "cpc-node", "--test", "house_rules"];
+        let arguments = ["--features", cargo::TESTED, "--bin", "cpc-node", "--test", "house_rules"];
         let workspace = self.workspace;
         once(&mut self.node, || {
             tell("cpc-node; the first time takes about five minutes on two cores");
@@ -71,7 +71,7 @@ impl<'w> Builds<'w> {
 
     fn probe_program(&self, published: bool) -> Result<PathBuf, Failure> {
         // As for the node: what is built for the tests is used again.
-        let tested = ["--features", "node,typescript,probe", "--bin", "cpc-probe", "--test", "house_rules"];
+        let tested = ["--features", cargo::TESTED, "--bin", "cpc-probe", "--test", "house_rules"];
         let faster = ["--features", "probe", "--bin", "cpc-probe", "--release"];
         let (arguments, time) = if published { (&faster[..], "ten minutes") } else { (&tested[..], "a minute") };
         tell(&format!("cpc-probe; the first time takes about {time} on two cores"));

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::{failure::Failure, run::Run, workspace::Workspace};
 
+/// What is switched on when something is built for tests: the same for all of them, so that nothing is compiled twice.
+pub const TESTED: &str = "node,typescript,probe";
+
 /// Cargo, the one that runs this program.
 pub fn cargo(workspace: &Workspace) -> Run {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -55,7 +58,7 @@ pub fn wasm_module(report: &Value) -> Option<PathBuf> {
 /// Writes the generated files of the repository again.
 pub fn regenerate_types(workspace: &Workspace) -> Result<(), Failure> {
     cargo(workspace)
-        .args(["test", "--features", "node,typescript", "--test", "generated"])
+        .args(["test", "--features", TESTED, "--test", "generated"])
         .env("CPC_UPDATE", "1")
         .remedy("the messages are above; src/ and proto/cpc.proto are what the files are made from")
         .run()?;

@@ -15,7 +15,7 @@ pub fn run(workspace: &Workspace) -> Result<(), Failure> {
         .remedy(heed)
         .run()?;
     cargo(workspace)
-        .args(["clippy", "--lib", "--tests", "--target", "wasm32-unknown-unknown", "--features", "js"])
+        .args(["clippy", "--lib", "--tests", "--target", "wasm32-unknown-unknown", "--features", "js,probe"])
         .args(["--", "-D", "warnings"])
         .remedy(heed)
         .run()?;
@@ -28,7 +28,7 @@ pub fn run(workspace: &Workspace) -> Result<(), Failure> {
     // Examples are named for the sake of the dependencies of tests, which they share: without them cargo would decide on
     // other features than clippy above, and check half of the dependencies once more.
     cargo(workspace)
-        .args(["doc", "--no-deps", "--features", "node", "--lib", "--bins", "--examples"])
+        .args(["doc", "--no-deps", "--features", "node,probe", "--lib", "--bins", "--examples"])
         .env("RUSTDOCFLAGS", "-D warnings")
         .remedy(heed)
         .run()

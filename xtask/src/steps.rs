@@ -2,7 +2,7 @@
 
 use crate::{
     builds::Builds,
-    cargo::cargo,
+    cargo::{TESTED, cargo},
     failure::Failure,
     gates, lint,
     setup::{self, npm::npm},
@@ -101,7 +101,7 @@ pub fn list() -> String {
 
 fn native(builds: &mut Builds<'_>) -> Result<(), Failure> {
     println!("Compiling takes about eight minutes on two cores the first time");
-    cargo(builds.workspace()).args(["test", "--workspace", "--features", "node,typescript"]).run()
+    cargo(builds.workspace()).args(["test", "--workspace", "--features", TESTED]).run()
 }
 
 fn js(builds: &mut Builds<'_>) -> Result<(), Failure> {

@@ -35,6 +35,6 @@ known: number,
  */
 groups: Array<GroupName>, 
 /**
- * How long it has been running, milliseconds.
+ * How long it has been running, without time asleep, milliseconds.
  */
 uptime: number, };

@@ -285,8 +285,10 @@ impl Running {
             }
             Command::HangUp(peer, reply) => match self.swarm.disconnect_peer_id(peer) {
                 Ok(()) => drop(self.hanging_up.insert(peer, reply)),
-                // There is none.
-                Err(()) => drop(reply.send(())),
+                Err(()) => {
+                    // There is none.
+                    let _ = reply.send(());
+                }
             },
             Command::Look(reply) => {
                 let _ = reply.send(self.sight());
