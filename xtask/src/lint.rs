@@ -15,7 +15,7 @@ pub fn run(workspace: &Workspace) -> Result<(), Failure> {
         .remedy(heed)
         .run()?;
     cargo(workspace)
-        .args(["clippy", "--lib", "--tests", "--target", "wasm32-unknown-unknown", "--features", "js,probe"])
+        .args(["clippy", "--lib", "--tests", "--target", "wasm32-unknown-unknown", "--features", "js"])
         .args(["--", "-D", "warnings"])
         .remedy(heed)
         .run()?;
