@@ -63,7 +63,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Lint => lint::run(&workspace),
         Command::Coverage => coverage::run(&workspace),
         Command::Bench(told) => {
-            let mut arguments = vec!["run", "bench", "-w", "tests/transports", "--"];
+            let mut arguments = vec!["run", "--silent", "bench", "-w", "tests/transports", "--"];
             arguments.extend(told.iter().map(String::as_str));
             steps::probing(&mut Builds::new(&workspace), true, &arguments)
         }

@@ -168,7 +168,7 @@ window.side = {
       await start([]);
     }
     const begun = performance.now();
-    const connection = await libp2p.dial(multiaddr(address), { signal: AbortSignal.timeout(20_000) });
+    const connection = await libp2p.dial(multiaddr(address), { signal: AbortSignal.timeout(5_000) });
     const connecting = performance.now() - begun;
     links.set(links.size, { connection });
     return { link: links.size - 1, connecting };
