@@ -105,10 +105,11 @@ pub struct TransportConfig {
     pub websocket: bool,
     /// WebRTC-direct: browsers reach native nodes without a certificate of an authority. Default on.
     pub webrtc_direct: bool,
-    /// WebRTC between peers that meet behind a relay: pages talk with each other directly. Default on.
+    /// WebRTC between peers that meet behind a relay: pages, and nodes that can't be dialled, talk directly. Default on.
     pub webrtc: bool,
-    /// STUN and TURN servers that help WebRTC find a way through NATs. Without any, pages find each other on the same
-    /// network or where addresses are public; else they stay relayed. At most 8. Default none.
+    /// STUN and TURN servers that help pages find a way through NATs. Without any, peers find each other on the same
+    /// network or where addresses are public; else they stay relayed. Native nodes don't ask them. At most 8. Default
+    /// none.
     pub ice_servers: Vec<IceServer>,
     /// How TCP and WebSocket connections are encrypted. Both sides agree on one that both offer. Default both.
     pub security: Security,

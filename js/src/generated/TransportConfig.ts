@@ -24,12 +24,13 @@ websocket: boolean,
  */
 webrtcDirect: boolean, 
 /**
- * WebRTC between peers that meet behind a relay: pages talk with each other directly. Default on.
+ * WebRTC between peers that meet behind a relay: pages, and nodes that can't be dialled, talk directly. Default on.
  */
 webrtc: boolean, 
 /**
- * STUN and TURN servers that help WebRTC find a way through NATs. Without any, pages find each other on the same
- * network or where addresses are public; else they stay relayed. At most 8. Default none.
+ * STUN and TURN servers that help pages find a way through NATs. Without any, peers find each other on the same
+ * network or where addresses are public; else they stay relayed. Native nodes don't ask them. At most 8. Default
+ * none.
  */
 iceServers: Array<IceServer>, 
 /**
