@@ -119,7 +119,7 @@ impl NetworkHandler {
         {
             store.write(transport::KEPT_BY_THE_TRANSPORT, &bytes).await?;
         }
-        let places = Places::new(config.limits.outbox_messages);
+        let places = Places::new(&config.limits);
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -188,8 +188,7 @@ impl NetworkHandler {
             return Err(SendError::ToSelf(peer));
         }
         let (id, message) = self.outgoing(&message, priority, Addressing::Peer(peer))?;
-        let limit = self.inner.places.limit();
-        let place = self.inner.places.take().ok_or(SendError::QueueFull { limit })?;
+        let place = self.inner.places.take(peer, priority, message.letter.payload.len())?;
         let (writer, receipt) = ReceiptWriter::new(id, place);
         self.submit(Command::Send { peer, message, receipt: writer })?;
         Ok(receipt)

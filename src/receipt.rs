@@ -1,18 +1,20 @@
 //! What becomes of a direct message.
 
+mod places;
+
 use std::{
     fmt,
     future::poll_fn,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use serde::Serialize;
 
-use crate::{error::DeliveryError, message::MessageId};
+pub(crate) use places::{ENVELOPE, Place, Places};
+
+use crate::{error::DeliveryError, message::MessageId, peer::ConnectionKind};
 
 /// How far a direct message has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,12 +22,25 @@ use crate::{error::DeliveryError, message::MessageId};
 #[non_exhaustive]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum ReceiptState {
-    /// Accepted; it waits for a way to the recipient, or for its turn.
-    Queued,
-    /// Handed to a connection; the recipient has not confirmed it yet.
-    Sent,
+    /// Accepted; it waits.
+    Queued {
+        /// For what.
+        why: QueueReason,
+    },
+    /// Handed to a connection; the recipient has not confirmed it yet. When the connection breaks, it waits again.
+    Sent {
+        /// Which way it went.
+        way: Way,
+    },
     /// The recipient has it: checked and handed to its app's queue.
     Delivered,
+    /// Its time to live ended first, wherever it was.
+    Expired {
+        /// The time to live it was given, milliseconds.
+        #[serde(with = "crate::config::millis")]
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        ttl: Duration,
+    },
     /// It will not arrive.
     Failed {
         /// Why.
@@ -36,8 +51,40 @@ pub enum ReceiptState {
 impl ReceiptState {
     /// Whether nothing follows any more.
     pub fn is_final(&self) -> bool {
-        matches!(self, ReceiptState::Delivered | ReceiptState::Failed { .. })
+        !matches!(self, ReceiptState::Queued { .. } | ReceiptState::Sent { .. })
     }
+
+    /// Where every receipt begins.
+    pub(crate) const ACCEPTED: ReceiptState = ReceiptState::Queued { why: QueueReason::Turn };
+}
+
+/// Why a message waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum QueueReason {
+    /// For its turn: others go first, or what was sent before it is still on its way.
+    Turn,
+    /// For a connection: there is none to the recipient, and one is looked for.
+    NotConnected,
+    /// For bytes: as many have left as `[bandwidth]` allows for now.
+    OverBudget,
+}
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum Way {
+    /// Straight to the recipient.
+    Direct {
+        /// Over what.
+        kind: ConnectionKind,
+    },
+    /// Through a relay, which can't read it.
+    Relayed,
 }
 
 /// The receipt of a direct message. Clones tell the same; dropping it doesn't take the message back.
@@ -77,7 +124,8 @@ impl Receipt {
             match &inner.state {
                 ReceiptState::Delivered => Poll::Ready(Ok(())),
                 ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
-                ReceiptState::Queued | ReceiptState::Sent => {
+                ReceiptState::Expired { ttl } => Poll::Ready(Err(DeliveryError::Expired { ttl: *ttl })),
+                ReceiptState::Queued { .. } | ReceiptState::Sent { .. } => {
                     inner.wake_later(context.waker());
                     Poll::Pending
                 }
@@ -130,7 +178,7 @@ pub(crate) struct ReceiptWriter {
 impl ReceiptWriter {
     /// A receipt and its writer, which holds a place in the outbox until it is dropped.
     pub(crate) fn new(id: MessageId, place: Place) -> (Self, Receipt) {
-        let inner = Inner { state: ReceiptState::Queued, wakers: Vec::new() };
+        let inner = Inner { state: ReceiptState::ACCEPTED, wakers: Vec::new() };
         let receipt = Receipt { id, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
         (Self { receipt: receipt.clone(), _place: place }, receipt)
     }
@@ -155,78 +203,49 @@ impl Drop for ReceiptWriter {
     }
 }
 
-/// How many messages the outbox may hold, shared by all handles of a node.
-#[derive(Debug, Clone)]
-pub(crate) struct Places {
-    taken: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-/// One message's place in the outbox, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    taken: Arc<AtomicUsize>,
-}
-
-impl Places {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { taken: Arc::default(), limit }
-    }
-
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Takes a place; `None` when the outbox is full.
-    pub(crate) fn take(&self) -> Option<Place> {
-        let room = |taken: usize| (taken < self.limit).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
-        Some(Place { taken: self.taken.clone() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
     use libp2p::PeerId;
 
     use super::*;
+    use crate::{config::LimitsConfig, message::Priority};
+
+    fn places() -> Places {
+        Places::new(&LimitsConfig { outbox_messages: 1, ..LimitsConfig::default() })
+    }
 
     fn pair(places: &Places) -> (ReceiptWriter, Receipt) {
         let id = MessageId { sender: PeerId::random(), nonce: 1 };
-        ReceiptWriter::new(id, places.take().expect("room"))
+        ReceiptWriter::new(id, places.take(PeerId::random(), Priority::Low, 1).expect("room"))
     }
 
     #[test]
     fn a_receipt_tells_each_step_and_then_stays() {
-        let (writer, receipt) = pair(&Places::new(1));
-        assert_eq!(receipt.state(), ReceiptState::Queued);
-        writer.set(ReceiptState::Sent);
-        assert_eq!(block_on(receipt.changed(&ReceiptState::Queued)), ReceiptState::Sent);
+        let (writer, receipt) = pair(&places());
+        let (queued, sent) = (ReceiptState::ACCEPTED, ReceiptState::Sent { way: Way::Relayed });
+        assert_eq!(receipt.state(), queued);
+        writer.set(sent.clone());
+        assert_eq!(block_on(receipt.changed(&queued)), sent);
         let waiting = std::thread::spawn({
             let receipt = receipt.clone();
             move || block_on(receipt.delivered())
         });
         writer.set(ReceiptState::Delivered);
         assert_eq!(waiting.join().expect("no panic"), Ok(()));
-        writer.set(ReceiptState::Sent);
+        writer.set(sent);
         drop(writer);
         assert_eq!(receipt.state(), ReceiptState::Delivered);
     }
 
     #[test]
     fn a_receipt_whose_network_is_gone_does_not_hang() {
-        let places = Places::new(1);
+        let places = places();
         let (writer, receipt) = pair(&places);
-        assert!(places.take().is_none(), "the only place is taken");
+        let take = || places.take(PeerId::random(), Priority::Low, 1);
+        assert!(take().is_err(), "the only place is taken");
         drop(writer);
         assert_eq!(block_on(receipt.delivered()), Err(DeliveryError::ShutDown { id: receipt.id() }));
-        assert!(places.take().is_some(), "the place is free again");
+        assert!(take().is_ok(), "the place is free again");
     }
 }
