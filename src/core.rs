@@ -123,12 +123,12 @@ impl Core {
             Input::Connect(request) => self.connect(now, request),
             Input::Disconnect { request, peer } => self.disconnect(now, request, peer),
             Input::Send { peer, message } => {
-                self.health.accepted(message.priority);
+                self.health.accepted(message.letter.priority);
                 self.routing.outbox.accept(peer, message, true);
                 self.deliver_mail(now, peer);
             }
             Input::BroadcastNeighbors { message } => {
-                self.health.accepted(message.priority);
+                self.health.accepted(message.letter.priority);
                 let peers = self.connections.speaking_cpc().collect::<Vec<_>>();
                 if peers.is_empty() {
                     self.health.stats.broadcasts_dropped += 1;
@@ -141,7 +141,7 @@ impl Core {
                 }
             }
             Input::BroadcastGossip { topic, message } => {
-                self.health.accepted(message.priority);
+                self.health.accepted(message.letter.priority);
                 let dropped = self.routing.pending.push(now, topic, message, &mut self.out);
                 self.health.stats.broadcasts_dropped += dropped;
             }

@@ -24,6 +24,7 @@ use libp2p::StreamProtocol;
 
 pub(crate) use behaviour::{Behaviour, Event};
 pub(crate) use frame::{MAX_FRAME_OVERHEAD, control_frame, decode, message_frame};
+pub(crate) use handler::Parcel;
 pub(crate) use records::sign_record;
 
 /// The name under which lanes are negotiated.

@@ -7,8 +7,8 @@ use libp2p::{Multiaddr, PeerId};
 use super::*;
 use crate::{
     event::{DiscoverTarget, DiscoverySource, StateCause},
-    frame::{NonceRange, SignedRecord},
-    message::Priority,
+    frame::{Addressing, Letter, NonceRange, SignedRecord},
+    message::{MessageKind, Priority},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
 };
@@ -78,12 +78,18 @@ impl Bench {
 
     pub(super) fn message(&self, nonce: u64, priority: Priority, ttl: Option<Duration>) -> OutgoingMessage {
         OutgoingMessage {
-            nonce,
-            priority,
-            ttl,
+            letter: Letter {
+                nonce,
+                kind: MessageKind::Event,
+                priority,
+                addressing: Addressing::Anyone,
+                created_at: self.now.unix_millis,
+                ttl,
+                payload: "hello".into(),
+            },
             accepted_at: self.now.since_start,
             slept: Duration::ZERO,
-            frame: nonce.to_be_bytes().to_vec().into(),
+            signed: None,
         }
     }
 }
@@ -94,7 +100,7 @@ pub(super) fn address(text: &str) -> Multiaddr {
 
 pub(super) fn transmitted(outputs: &[Output]) -> Vec<u64> {
     let frames = outputs.iter().filter_map(|output| match output {
-        Output::Transmit { frame, .. } => Some(u64::from_be_bytes(frame[..].try_into().expect("a nonce"))),
+        Output::Transmit { letter, .. } => Some(letter.nonce),
         _ => None,
     });
     frames.collect()

@@ -5,10 +5,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
+    identity::Keypair,
     swarm::{
         ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -17,7 +17,7 @@ use libp2p::{
 
 use super::{
     MAX_FRAME_OVERHEAD,
-    handler::{HandlerEvent, LaneHandler, Transmit},
+    handler::{HandlerEvent, LaneHandler, Parcel, Transmit},
     lane::{LaneEvent, Limits},
 };
 use crate::{
@@ -52,6 +52,7 @@ struct Link {
 
 /// `/cpc/1.0.0` in a swarm.
 pub(crate) struct Behaviour {
+    key: Keypair,
     limits: Limits,
     links: HashMap<PeerId, Vec<Link>>,
     /// Bounded by what the core lets be outstanding.
@@ -59,32 +60,30 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// Lanes for payloads of at most `max_payload` bytes.
-    pub(crate) fn new(max_payload: usize) -> Self {
+    /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key.
+    pub(crate) fn new(key: Keypair, max_payload: usize) -> Self {
         let max_frame = max_payload.max(MIN_FRAME_LIMIT) + MAX_FRAME_OVERHEAD;
-        Self { limits: Limits { max_frame, max_payload }, links: HashMap::new(), pending: VecDeque::new() }
+        Self { key, limits: Limits { max_frame, max_payload }, links: HashMap::new(), pending: VecDeque::new() }
     }
 
-    /// Sends a frame by the peer's best connection: direct before relayed, older before newer.
-    ///
-    /// # Errors
-    /// Gives the frame back when the peer is not connected.
-    pub(crate) fn send(&mut self, peer: PeerId, priority: Priority, frame: Bytes) -> Result<(), Bytes> {
+    /// Sends something by the peer's best connection: direct before relayed, older before newer. False when the peer is
+    /// not connected.
+    pub(crate) fn send(&mut self, peer: PeerId, priority: Priority, parcel: Parcel) -> bool {
         let best = self.links.get_mut(&peer).and_then(|links| links.iter_mut().min_by_key(|link| link.relayed));
-        let Some(link) = best else { return Err(frame) };
+        let Some(link) = best else { return false };
         link.outstanding[priority.lane()] += 1;
         self.pending.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(link.id),
-            event: Transmit { priority, frame },
+            event: Transmit { priority, parcel },
         });
-        Ok(())
+        true
     }
 
     fn handler(&mut self, peer: PeerId, id: ConnectionId, address: &Multiaddr) -> LaneHandler {
         let relayed = ConnectionKind::of(address) == ConnectionKind::Relayed;
         self.links.entry(peer).or_default().push(Link { id, relayed, outstanding: [0; 3] });
-        LaneHandler::new(peer, self.limits)
+        LaneHandler::new(peer, self.key.clone(), self.limits)
     }
 
     /// Takes frames off a connection's account. False when the connection is gone and has been settled as a whole.

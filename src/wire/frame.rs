@@ -25,8 +25,8 @@ use super::{
 use crate::{
     crypto::{SIGNATURE_LEN, SignatureError, sign_frame, verify_frame},
     event::RejectReason,
-    frame::{Addressing, Content, ControlContent, Frame, Incoming, NonceRange, Rejection},
-    message::{Authenticity, Message, MessageId, MessageKind, Priority},
+    frame::{Addressing, Content, ControlContent, Frame, Incoming, Letter, NonceRange, Rejection},
+    message::{Authenticity, MessageId, MessageKind, Priority},
 };
 
 /// What a frame may hold besides its payload, bytes: peer ids, signature, group name and the small fields.
@@ -42,27 +42,20 @@ const MAX_RECORDS: usize = 64;
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(crate) fn message_frame(
-    message: &Message,
-    nonce: u64,
-    priority: Priority,
-    addressing: &Addressing,
-    created_at: u64,
-    key: &Keypair,
-) -> Result<Bytes, libp2p::identity::SigningError> {
-    let (message_type, kind) = to_wire_kind(message.kind());
+pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, libp2p::identity::SigningError> {
+    let (message_type, kind) = to_wire_kind(letter.kind);
     let mut frame = CpcMessage {
-        nonce,
-        priority: to_wire_priority(priority).into(),
+        nonce: letter.nonce,
+        priority: to_wire_priority(letter.priority).into(),
         message_type: message_type.into(),
-        payload: message.payload().clone(),
+        payload: letter.payload.clone(),
         sender: key.public().to_peer_id().to_bytes().into(),
-        created_at,
-        ttl: message.ttl().map_or(0, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX).max(1)),
+        created_at: letter.created_at,
+        ttl: letter.ttl.map_or(0, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX).max(1)),
         kind,
         ..Default::default()
     };
-    match addressing {
+    match &letter.addressing {
         Addressing::Anyone => {}
         Addressing::Neighbors => frame.neighbors = true,
         Addressing::Peer(peer) => frame.recipient = peer.to_bytes().into(),
@@ -287,6 +280,18 @@ mod tests {
         (key, peer)
     }
 
+    fn letter(nonce: u64, addressing: Addressing, payload: impl Into<Bytes>) -> Letter {
+        Letter {
+            nonce,
+            kind: MessageKind::Event,
+            priority: Priority::High,
+            addressing,
+            created_at: 1234,
+            ttl: Some(Duration::from_secs(9)),
+            payload: payload.into(),
+        }
+    }
+
     fn reason(bytes: Vec<u8>, neighbour: PeerId) -> RejectReason {
         decode(&bytes.into(), neighbour, LIMIT).expect_err("must be rejected").reason
     }
@@ -302,8 +307,8 @@ mod tests {
             Addressing::Peer(recipient),
             Addressing::Group("readers".parse().expect("a name")),
         ] {
-            let message = Message::new(MessageKind::DataSync, "hello").with_ttl(Duration::from_secs(9));
-            let frame = message_frame(&message, 77, Priority::High, &addressing, 1234, &key).expect("signs");
+            let letter = Letter { kind: MessageKind::DataSync, ..letter(77, addressing.clone(), "hello") };
+            let frame = message_frame(&letter, &key).expect("signs");
             let incoming = decode(&frame, neighbour, LIMIT).expect("valid");
             let expected = Frame {
                 id: MessageId { sender: author, nonce: 77 },
@@ -324,9 +329,8 @@ mod tests {
     fn one_flipped_bit_anywhere_is_rejected() {
         let (key, author) = keys();
         let (_, recipient) = keys();
-        let message = Message::event("hello").with_ttl(Duration::from_secs(9));
-        let frame =
-            message_frame(&message, 1 << 40, Priority::Low, &Addressing::Peer(recipient), 1234, &key).expect("signs");
+        let letter = Letter { priority: Priority::Low, ..letter(1 << 40, Addressing::Peer(recipient), "hello") };
+        let frame = message_frame(&letter, &key).expect("signs");
         for bit in 0..frame.len() * 8 {
             let mut bytes = frame.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -389,8 +393,8 @@ mod tests {
         }
         let unsigned = CpcMessage { sender: author.to_bytes().into(), ..Default::default() };
         assert_eq!(reason(unsigned.encode_to_vec(), author), RejectReason::WrongSignature);
-        let large = Message::event(vec![0; LIMIT + 1]);
-        let frame = message_frame(&large, 3, Priority::Low, &Addressing::Anyone, 1, &key).expect("signs");
+        let large = letter(3, Addressing::Anyone, vec![0; LIMIT + 1]);
+        let frame = message_frame(&large, &key).expect("signs");
         let rejection = decode(&frame, author, LIMIT).expect_err("too large");
         assert_eq!((rejection.reason, rejection.nonce), (RejectReason::Oversized, Some(3)));
     }

@@ -13,6 +13,7 @@ use futures::{FutureExt as _, Stream as _, StreamExt as _, future::BoxFuture, st
 use libp2p::{
     PeerId,
     core::upgrade::ReadyUpgrade,
+    identity::Keypair,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamProtocol, StreamUpgradeError, SubstreamProtocol,
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
@@ -23,7 +24,11 @@ use super::{
     PROTOCOL,
     lane::{LaneEvent, Limits, read_lane, write_lane},
 };
-use crate::{event::RejectReason, frame::Rejection, message::Priority};
+use crate::{
+    event::RejectReason,
+    frame::{Letter, Rejection},
+    message::Priority,
+};
 
 /// Frames that may wait in one lane of one connection. The core keeps below it, so it is never reached.
 pub(crate) const LANE_CAPACITY: usize = 512;
@@ -34,11 +39,20 @@ const EVENT_CAPACITY: usize = 16;
 /// A peer needs three; some more are let in while it renews them.
 const MAX_INBOUND: usize = 8;
 
-/// A frame to send.
+/// Something to send, and its lane.
 #[derive(Debug)]
 pub(crate) struct Transmit {
     pub(crate) priority: Priority,
-    pub(crate) frame: Bytes,
+    pub(crate) parcel: Parcel,
+}
+
+/// What a lane carries.
+#[derive(Debug)]
+pub(crate) enum Parcel {
+    /// A message of this node; the connection's task encodes and signs it.
+    Letter(Letter),
+    /// A frame that needs nothing more.
+    Frame(Bytes),
 }
 
 /// What the connection's lanes report to the behaviour.
@@ -59,8 +73,8 @@ enum LaneState {
 struct OutboundLane {
     priority: Priority,
     state: LaneState,
-    sender: Sender<Bytes>,
-    queue: Receiver<Bytes>,
+    sender: Sender<Parcel>,
+    queue: Receiver<Parcel>,
 }
 
 /// Which task has ended.
@@ -72,6 +86,7 @@ enum Ended {
 /// The lanes of one connection.
 pub(crate) struct LaneHandler {
     neighbour: PeerId,
+    key: Keypair,
     limits: Limits,
     lanes: [OutboundLane; 3],
     tasks: FuturesUnordered<BoxFuture<'static, Ended>>,
@@ -82,7 +97,7 @@ pub(crate) struct LaneHandler {
 }
 
 impl LaneHandler {
-    pub(super) fn new(neighbour: PeerId, limits: Limits) -> Self {
+    pub(super) fn new(neighbour: PeerId, key: Keypair, limits: Limits) -> Self {
         let (event_sender, events) = async_channel::bounded(EVENT_CAPACITY);
         let lanes = Priority::ALL.map(|priority| {
             let (sender, queue) = async_channel::bounded(LANE_CAPACITY);
@@ -90,6 +105,7 @@ impl LaneHandler {
         });
         Self {
             neighbour,
+            key,
             limits,
             lanes,
             tasks: FuturesUnordered::new(),
@@ -146,8 +162,8 @@ impl ConnectionHandler for LaneHandler {
         true
     }
 
-    fn on_behaviour_event(&mut self, Transmit { priority, frame }: Transmit) {
-        if self.lanes[priority.lane()].sender.try_send(frame).is_err() {
+    fn on_behaviour_event(&mut self, Transmit { priority, parcel }: Transmit) {
+        if self.lanes[priority.lane()].sender.try_send(parcel).is_err() {
             let reason = "the lane's queue is full".to_owned();
             self.reports.push_back(HandlerEvent::Lane(LaneEvent::Lost { priority, count: 1, reason }));
         }
@@ -173,7 +189,8 @@ impl ConnectionHandler for LaneHandler {
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info: priority }) => {
                 let lane = &mut self.lanes[priority.lane()];
                 lane.state = LaneState::Open;
-                let writer = write_lane(stream, priority, lane.queue.clone(), self.event_sender.clone());
+                let writer =
+                    write_lane(stream, priority, self.key.clone(), lane.queue.clone(), self.event_sender.clone());
                 self.tasks.push(writer.map(move |()| Ended::Outbound(priority)).boxed());
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: priority, error }) => {

@@ -4,11 +4,13 @@
 use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use libp2p::PeerId;
+use libp2p::{PeerId, identity::Keypair};
 
 use super::{
     decode,
     framing::{FrameDecoder, append_frame, framed_len},
+    handler::Parcel,
+    message_frame,
 };
 use crate::{
     event::RejectReason,
@@ -117,17 +119,18 @@ async fn verified(frames: Vec<Bytes>, neighbour: PeerId, max_payload: usize) -> 
 pub(super) async fn write_lane<S: AsyncWrite + Unpin>(
     mut stream: S,
     priority: Priority,
-    queue: Receiver<Bytes>,
+    key: Keypair,
+    queue: Receiver<Parcel>,
     events: Sender<LaneEvent>,
 ) {
     let mut buffer = Vec::new();
     while let Ok(first) = queue.recv().await {
         let mut count = 1;
-        append_frame(&mut buffer, &first);
+        append_frame(&mut buffer, &encoded(first, &key));
         while buffer.len() < MAX_WRITE
-            && let Ok(frame) = queue.try_recv()
+            && let Ok(parcel) = queue.try_recv()
         {
-            append_frame(&mut buffer, &frame);
+            append_frame(&mut buffer, &encoded(parcel, &key));
             count += 1;
         }
         let written = async {
@@ -148,6 +151,15 @@ pub(super) async fn write_lane<S: AsyncWrite + Unpin>(
         }
         buffer.clear();
         buffer.shrink_to(MIN_READ);
+    }
+}
+
+fn encoded(parcel: Parcel, key: &Keypair) -> Bytes {
+    match parcel {
+        Parcel::Letter(letter) => {
+            message_frame(&letter, key).expect("an Ed25519 key, and identities have no others, signs without fail")
+        }
+        Parcel::Frame(frame) => frame,
     }
 }
 
@@ -181,11 +193,11 @@ mod tests {
             let (queue, frames) = async_channel::bounded(10);
             let (sender, events) = async_channel::bounded(10);
             for _ in 0..3 {
-                queue.send(frame.clone()).await.expect("room");
+                queue.send(Parcel::Frame(frame.clone())).await.expect("room");
             }
             queue.close();
             let mut stream = Cursor::new(Vec::new());
-            write_lane(&mut stream, Priority::High, frames, sender).await;
+            write_lane(&mut stream, Priority::High, Keypair::generate_ed25519(), frames, sender).await;
             let event = events.recv().await.expect("one report");
             assert!(matches!(event, LaneEvent::Written { count: 3, .. }), "{event:?}");
             assert!(events.recv().await.is_err(), "one write, one report");
