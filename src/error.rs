@@ -94,9 +94,14 @@ impl StartError {
         }
     }
 
-    /// Whether the same call may succeed later: a port may become free, a disk writable.
+    /// Whether the same call may succeed later: a port or a folder may become free, a disk writable.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, StartError::Listen { .. } | StartError::Thread(_) | StartError::Store(StoreError::Io { .. }))
+        matches!(
+            self,
+            StartError::Listen { .. }
+                | StartError::Thread(_)
+                | StartError::Store(StoreError::Io { .. } | StoreError::InUse { .. })
+        )
     }
 }
 
@@ -122,6 +127,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another node, in this process or another, uses the place.
+    #[error("{item} is in use by another node; stop that node, or give this one a data_dir of its own")]
+    InUse {
+        /// The folder or database.
+        item: String,
+    },
     /// Others than the owner can read a secret.
     #[error("{item} can be read by others (mode {mode:o}); make it yours alone with: chmod 600 {item}")]
     Exposed {
@@ -138,6 +149,7 @@ impl StoreError {
         match self {
             StoreError::Io { .. } => "store_io",
             StoreError::Damaged { .. } => "store_damaged",
+            StoreError::InUse { .. } => "store_in_use",
             StoreError::Exposed { .. } => "store_exposed",
         }
     }
