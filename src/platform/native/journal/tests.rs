@@ -225,7 +225,7 @@ proptest! {
 
     /// The disk refuses for a while at any write: nothing that was handed over is lost, and all is well afterwards.
     #[test]
-    fn a_disk_that_recovers_gets_everything(rounds in acts(), trouble in 0..200_i64) {
+    fn a_disk_that_recovers_gets_everything(rounds in acts(), trouble in 0..12_i64) {
         let platter = Platter::healthy();
         let journal = Journal::over(platter.disk()).expect("starts");
         platter.fails_after(trouble);
