@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use libp2p::PeerId;
 use serde::Serialize;
 
 pub(crate) use places::{ENVELOPE, Place, Places};
@@ -91,6 +92,7 @@ pub enum Way {
 #[derive(Clone)]
 pub struct Receipt {
     id: MessageId,
+    recipient: PeerId,
     shared: Arc<Shared>,
 }
 
@@ -100,6 +102,10 @@ struct Shared {
 
 struct Inner {
     state: ReceiptState,
+    /// Whether the message is stored, as far as it has to be.
+    accepted: bool,
+    /// It is stored, and goes on at the next start.
+    kept: bool,
     wakers: Vec<Waker>,
 }
 
@@ -107,6 +113,34 @@ impl Receipt {
     /// The message's identity.
     pub fn id(&self) -> MessageId {
         self.id
+    }
+
+    /// Whom it is for.
+    pub fn recipient(&self) -> PeerId {
+        self.recipient
+    }
+
+    /// Waits until the message is accepted: stored, so that it outlives the node (see
+    /// [`Durability`](crate::config::Durability)), or delivered before that. Where nothing is kept, that is at once.
+    ///
+    /// # Errors
+    /// Why it is not accepted: [`DeliveryError::NotStored`] when the disk refused, or what else ended it before it was
+    /// stored.
+    pub async fn accepted(&self) -> Result<(), DeliveryError> {
+        poll_fn(|context| {
+            let mut inner = self.shared.lock();
+            match &inner.state {
+                _ if inner.accepted => Poll::Ready(Ok(())),
+                ReceiptState::Delivered => Poll::Ready(Ok(())),
+                ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
+                ReceiptState::Expired { ttl } => Poll::Ready(Err(DeliveryError::Expired { ttl: *ttl })),
+                _ => {
+                    inner.wake_later(context.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
     /// How far it has come.
@@ -169,18 +203,31 @@ impl Inner {
     }
 }
 
-/// The network's end of a receipt. Dropped without a final state, it says that the node was shut down.
+/// The network's end of a receipt. Dropped without a final state, it says that the node was shut down, and whether the
+/// message is kept.
 pub(crate) struct ReceiptWriter {
     receipt: Receipt,
-    _place: Place,
+    place: Place,
 }
 
 impl ReceiptWriter {
-    /// A receipt and its writer, which holds a place in the outbox until it is dropped.
-    pub(crate) fn new(id: MessageId, place: Place) -> (Self, Receipt) {
-        let inner = Inner { state: ReceiptState::ACCEPTED, wakers: Vec::new() };
-        let receipt = Receipt { id, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
-        (Self { receipt: receipt.clone(), _place: place }, receipt)
+    /// A receipt and its writer, which holds a place in the outbox until it is dropped. `accepted` says that nothing has
+    /// to be stored.
+    pub(crate) fn new(id: MessageId, recipient: PeerId, place: Place, accepted: bool) -> (Self, Receipt) {
+        let inner = Inner { state: ReceiptState::ACCEPTED, accepted, kept: false, wakers: Vec::new() };
+        let receipt = Receipt { id, recipient, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
+        place.register(&receipt);
+        (Self { receipt: receipt.clone(), place }, receipt)
+    }
+
+    /// The message is stored.
+    pub(crate) fn accept(&self) {
+        let wakers = {
+            let mut inner = self.receipt.shared.lock();
+            (inner.accepted, inner.kept) = (true, true);
+            std::mem::take(&mut inner.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Moves the receipt on; what is final stays.
@@ -199,7 +246,11 @@ impl ReceiptWriter {
 
 impl Drop for ReceiptWriter {
     fn drop(&mut self) {
-        self.set(ReceiptState::Failed { error: DeliveryError::ShutDown { id: self.receipt.id } });
+        let id = self.receipt.id;
+        let kept = self.receipt.shared.lock().kept;
+        let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
+        self.set(ReceiptState::Failed { error });
+        self.place.give_back(self.receipt.id.nonce);
     }
 }
 
@@ -211,18 +262,19 @@ mod tests {
     use super::*;
     use crate::{config::LimitsConfig, message::Priority};
 
-    fn places() -> Places {
-        Places::new(&LimitsConfig { outbox_messages: 1, ..LimitsConfig::default() })
+    fn places(outbox_messages: usize) -> Places {
+        Places::new(&LimitsConfig { outbox_messages, ..LimitsConfig::default() })
     }
 
     fn pair(places: &Places) -> (ReceiptWriter, Receipt) {
         let id = MessageId { sender: PeerId::random(), nonce: 1 };
-        ReceiptWriter::new(id, places.take(PeerId::random(), Priority::Low, 1).expect("room"))
+        let place = places.take(PeerId::random(), Priority::Low, 1).expect("room");
+        ReceiptWriter::new(id, PeerId::random(), place, false)
     }
 
     #[test]
     fn a_receipt_tells_each_step_and_then_stays() {
-        let (writer, receipt) = pair(&places());
+        let (writer, receipt) = pair(&places(1));
         let (queued, sent) = (ReceiptState::ACCEPTED, ReceiptState::Sent { way: Way::Relayed });
         assert_eq!(receipt.state(), queued);
         writer.set(sent.clone());
@@ -239,8 +291,31 @@ mod tests {
     }
 
     #[test]
+    fn accepted_is_stored_or_delivered() {
+        let places = places(3);
+        let (writer, receipt) = pair(&places);
+        assert!(futures::FutureExt::now_or_never(receipt.accepted()).is_none(), "nothing is stored yet");
+        let waiting = std::thread::spawn({
+            let receipt = receipt.clone();
+            move || block_on(receipt.accepted())
+        });
+        writer.accept();
+        assert_eq!(waiting.join().expect("no panic"), Ok(()));
+        drop(writer);
+        assert_eq!(block_on(receipt.accepted()), Ok(()), "what becomes of it later changes nothing");
+
+        let (writer, receipt) = pair(&places);
+        writer.set(ReceiptState::Delivered);
+        assert_eq!(block_on(receipt.accepted()), Ok(()));
+        let (writer, receipt) = pair(&places);
+        let error = DeliveryError::NotStored { reason: "no space".to_owned() };
+        writer.set(ReceiptState::Failed { error: error.clone() });
+        assert_eq!(block_on(receipt.accepted()), Err(error));
+    }
+
+    #[test]
     fn a_receipt_whose_network_is_gone_does_not_hang() {
-        let places = places();
+        let places = places(1);
         let (writer, receipt) = pair(&places);
         let take = || places.take(PeerId::random(), Priority::Low, 1);
         assert!(take().is_err(), "the only place is taken");

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     core::{DialId, Input, Link, LinkId, PeerFacts, Search},
     event::DiscoverySource,
+    message::Priority,
     peer::ConnectionKind,
     transport, wire,
 };
@@ -133,9 +134,14 @@ impl Driver {
         match event {
             wire::Event::Read { peer, batch, bytes } => self.handle(Input::Frames { peer, batch, bytes }),
             // Of a connection that was given up the core has heard, with all that was on it.
-            wire::Event::Written { peer, connection, priority, count, bytes } => {
-                if let Some(link) = self.links.get(&connection) {
-                    self.handle(Input::Written { peer, link: *link, priority, count, bytes });
+            wire::Event::Written { peer, connection, counts, mut bytes } => {
+                let Some(link) = self.links.get(&connection).copied() else { return };
+                for priority in Priority::ALL {
+                    let count = counts[priority.lane()];
+                    if count > 0 {
+                        let bytes = std::mem::take(&mut bytes);
+                        self.handle(Input::Written { peer, link, priority, count, bytes });
+                    }
                 }
             }
             wire::Event::Lost { peer, connection, priority, count, reason } => {

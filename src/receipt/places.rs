@@ -1,18 +1,21 @@
 //! How much the outbox may hold, shared by all handles of a node: they accept or refuse at once.
 //!
+//! And the receipts of what has not ended, so that an app finds again those that an earlier run has left.
+//!
 //! Urgent messages get in when others are refused already: the core then lets less urgent ones give way to them
 //! (`core/routing/outbox/shed.rs`). Without such, they are refused too, at the end of the reserve.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use libp2p::PeerId;
 
+use super::Receipt;
 use crate::{config::LimitsConfig, error::SendError, message::Priority};
 
 /// What a message counts for beside its payload, bytes: names, signature, length and the small fields.
@@ -21,22 +24,31 @@ pub(crate) const ENVELOPE: usize = 160;
 /// Peers whose counts are kept though nothing waits for them.
 const IDLE_PEERS: usize = 1024;
 
-/// Places for messages.
-#[derive(Debug, Clone)]
+/// The outbox's places, shared by all handles of a node.
+#[derive(Clone)]
 pub(crate) struct Places {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     all: Counts,
     limit: Most,
     peers: RwLock<HashMap<PeerId, Arc<Counts>>>,
     peer_limit: Most,
+    receipts: Mutex<Receipts>,
+}
+
+#[derive(Default)]
+struct Receipts {
+    /// By nonce. As many as there are places, and those that an earlier run has left.
+    unfinished: BTreeMap<u64, Receipt>,
+    /// Restored ones that ended before anybody could ask for them.
+    ended_early: Vec<Receipt>,
+    /// Until somebody asks for the receipts: the nonces that this run gives begin here.
+    restored_below: Option<u64>,
 }
 
 /// One message's place in the outbox, given back when dropped.
-#[derive(Debug)]
 pub(crate) struct Place {
     bytes: usize,
     shared: Arc<Shared>,
@@ -85,6 +97,11 @@ impl Counts {
         })
     }
 
+    fn add(&self, bytes: usize) {
+        self.messages.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
     fn give_back(&self, bytes: usize) {
         self.messages.fetch_sub(1, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
@@ -98,6 +115,7 @@ impl Places {
             limit: Most { messages: limits.outbox_messages, bytes: limits.outbox_bytes },
             peers: RwLock::default(),
             peer_limit: Most { messages: limits.peer_messages, bytes: limits.peer_bytes },
+            receipts: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -119,9 +137,47 @@ impl Places {
         }
         Ok(Place { bytes, shared: shared.clone(), peer: counts })
     }
+
+    /// A place for a message that was accepted in an earlier run, of which all nonces lie below `first_nonce`. It has one
+    /// also where the limit has been lowered meanwhile.
+    pub(crate) fn take_back(&self, peer: PeerId, payload: usize, first_nonce: u64) -> Place {
+        let (shared, bytes, counts) = (&self.shared, payload + ENVELOPE, self.shared.counts(peer));
+        shared.all.add(bytes);
+        counts.add(bytes);
+        shared.lock().restored_below = Some(first_nonce);
+        Place { bytes, shared: shared.clone(), peer: counts }
+    }
+
+    /// The receipts of all messages that have not ended; the first time also of those that an earlier run has left and
+    /// that have ended since the start.
+    pub(crate) fn receipts(&self) -> Vec<Receipt> {
+        let mut receipts = self.shared.lock();
+        receipts.restored_below = None;
+        let early = std::mem::take(&mut receipts.ended_early);
+        early.into_iter().chain(receipts.unfinished.values().cloned()).collect()
+    }
+}
+
+impl Place {
+    pub(super) fn register(&self, receipt: &Receipt) {
+        self.shared.lock().unfinished.insert(receipt.id().nonce, receipt.clone());
+    }
+
+    /// The message has ended.
+    pub(super) fn give_back(&self, nonce: u64) {
+        let mut receipts = self.shared.lock();
+        let receipt = receipts.unfinished.remove(&nonce);
+        if receipts.restored_below.is_some_and(|first| nonce < first) {
+            receipts.ended_early.extend(receipt);
+        }
+    }
 }
 
 impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Receipts> {
+        self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn counts(&self, peer: PeerId) -> Arc<Counts> {
         if let Some(counts) = self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&peer) {
             return counts.clone();
@@ -132,6 +188,12 @@ impl Shared {
             peers.retain(|_, counts| Arc::strong_count(counts) > 1);
         }
         peers.entry(peer).or_default().clone()
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Place").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
-//! Lanes in a swarm: hands frames to the connections that the core has chosen, and reports what came of them.
+//! Lanes in a swarm: hands parcels to the connections that the core has chosen, and reports what came of them.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     task::{Context, Poll},
 };
 
@@ -17,8 +17,9 @@ use libp2p::{
 
 use super::{
     MAX_FRAME_OVERHEAD,
-    handler::{HandlerEvent, LaneHandler, Parcel, Transmit},
-    lane::{LaneEvent, Limits},
+    handler::{HandlerEvent, LaneHandler, Transmit},
+    reader::Limits,
+    writer::{Outcome, Parcel},
 };
 use crate::{
     frame::{Incoming, Rejection},
@@ -31,11 +32,11 @@ const MIN_FRAME_LIMIT: usize = 64 * 1024;
 /// What the lanes report.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Frames came in, each taken or rejected.
+    /// Messages and what neighbours tell each other came in, each taken or rejected.
     Read { peer: PeerId, batch: Vec<Result<Incoming, Rejection>>, bytes: usize },
-    /// So many frames were handed to the transport.
-    Written { peer: PeerId, connection: ConnectionId, priority: Priority, count: usize, bytes: usize },
-    /// So many frames were on their way when their lane broke; they may have arrived or not. What is lost with a
+    /// So many parcels, counted by lane, were handed to the transport.
+    Written { peer: PeerId, connection: ConnectionId, counts: [usize; 3], bytes: usize },
+    /// So many parcels were on their way when their lane broke; they may have arrived or not. What is lost with a
     /// connection is not reported: its end tells.
     Lost { peer: PeerId, connection: ConnectionId, priority: Priority, count: usize, reason: String },
     /// The peer doesn't speak `/cpc/1.0.0`.
@@ -46,28 +47,29 @@ pub(crate) enum Event {
 pub(crate) struct Behaviour {
     key: Keypair,
     limits: Limits,
-    /// Bounded by what the core lets be outstanding.
-    pending: VecDeque<ToSwarm<Event, Transmit>>,
+    /// What connections get at once when the swarm polls next. Bounded by what the core lets be unwritten.
+    parcels: HashMap<ConnectionId, Vec<(Priority, Parcel)>>,
+    /// Bounded by what the swarm's connections may report before it takes that, and by the number of connections.
+    events: VecDeque<Event>,
+    /// Connections for which parcels wait.
+    waiting: VecDeque<(PeerId, ConnectionId)>,
 }
 
 impl Behaviour {
     /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key.
     pub(crate) fn new(key: Keypair, max_payload: usize) -> Self {
         let max_frame = max_payload.max(MIN_FRAME_LIMIT) + MAX_FRAME_OVERHEAD;
-        Self { key, limits: Limits { max_frame, max_payload }, pending: VecDeque::new() }
+        let limits = Limits { max_frame, max_payload };
+        Self { key, limits, parcels: HashMap::new(), events: VecDeque::new(), waiting: VecDeque::new() }
     }
 
     /// Sends something by a connection. One that is gone takes nothing, which its end has told or will tell.
     pub(crate) fn send(&mut self, peer: PeerId, connection: ConnectionId, priority: Priority, parcel: Parcel) {
-        self.pending.push_back(ToSwarm::NotifyHandler {
-            peer_id: peer,
-            handler: NotifyHandler::One(connection),
-            event: Transmit { priority, parcel },
-        });
-    }
-
-    fn report(&mut self, event: Event) {
-        self.pending.push_back(ToSwarm::GenerateEvent(event));
+        let parcels = self.parcels.entry(connection).or_default();
+        if parcels.is_empty() {
+            self.waiting.push_back((peer, connection));
+        }
+        parcels.push((priority, parcel));
     }
 }
 
@@ -99,20 +101,32 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, _: FromSwarm) {}
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
-        self.report(match event {
-            HandlerEvent::Unsupported => Event::Unsupported { peer },
-            HandlerEvent::Lane(LaneEvent::Read { batch, bytes }) => Event::Read { peer, batch, bytes },
-            HandlerEvent::Lane(LaneEvent::Written { priority, count, bytes }) => {
-                Event::Written { peer, connection, priority, count, bytes }
+        match event {
+            HandlerEvent::Read { batch, bytes } => self.events.push_back(Event::Read { peer, batch, bytes }),
+            HandlerEvent::Sent(Outcome::Written { counts, bytes }) => {
+                self.events.push_back(Event::Written { peer, connection, counts, bytes });
             }
-            HandlerEvent::Lane(LaneEvent::Lost { priority, count, reason }) => {
-                Event::Lost { peer, connection, priority, count, reason }
+            HandlerEvent::Sent(Outcome::Lost { counts, reason }) => {
+                let lost = Priority::ALL.map(|priority| (priority, counts[priority.lane()]));
+                self.events.extend(lost.into_iter().filter(|(_, count)| *count > 0).map(|(priority, count)| {
+                    Event::Lost { peer, connection, priority, count, reason: reason.clone() }
+                }));
             }
-        });
+            HandlerEvent::Unsupported => self.events.push_back(Event::Unsupported { peer }),
+        }
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // Whoever adds to `pending` is in the swarm's own poll or in the driver, which polls the swarm next.
-        self.pending.pop_front().map_or(Poll::Pending, Poll::Ready)
+        // Whoever adds something is in the swarm's own poll or in the driver, which polls the swarm next.
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(event));
+        }
+        while let Some((peer, id)) = self.waiting.pop_front() {
+            if let Some(parcels) = self.parcels.remove(&id) {
+                let handler = NotifyHandler::One(id);
+                return Poll::Ready(ToSwarm::NotifyHandler { peer_id: peer, handler, event: Transmit { parcels } });
+            }
+        }
+        Poll::Pending
     }
 }

@@ -12,7 +12,9 @@ use std::{
 use libp2p::PeerId;
 
 use super::{
+    journal::Journal,
     ranges::Ranges,
+    records::{self, WindowRow},
     seen::{Seen, Verdict, Way},
 };
 use crate::{
@@ -20,7 +22,8 @@ use crate::{
     core::Now,
     event::RejectReason,
     frame::{Addressing, Frame, NonceRange, Rejection},
-    message::{Authenticity, Delivery, GroupName, ReceivedMessage},
+    message::{Authenticity, Delivery, GroupName, MessageId, ReceivedMessage},
+    rows::{Change, Key, Shelf},
 };
 
 /// Clocks of honest nodes differ; a message is not called expired for less.
@@ -35,6 +38,19 @@ pub(crate) struct Arrival<'core> {
     pub(crate) neighbour: PeerId,
     pub(crate) by_lane: bool,
     pub(crate) groups: &'core BTreeSet<GroupName>,
+    /// Whether another direct message can be taken.
+    pub(crate) has_room: bool,
+}
+
+/// What becomes of a frame that is not rejected.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    /// A message for the app; `acknowledge` says that its sender waits to hear of it.
+    New { message: ReceivedMessage, acknowledge: bool },
+    /// It was here before. The first acknowledgement may have been lost.
+    Known { id: MessageId, acknowledge: bool },
+    /// A direct message for which there is no room. It was not looked at, so that it can come again.
+    NoRoom,
 }
 
 pub(crate) struct Inbox {
@@ -44,19 +60,40 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Remembers what up to `senders` senders sent.
-    pub(crate) fn new(senders: usize) -> Self {
-        Self { seen: Seen::new(senders), acknowledge: BTreeMap::new() }
+    /// Remembers what up to `senders` senders sent; `keep` says that it is written down too.
+    pub(crate) fn new(senders: usize, keep: bool) -> Self {
+        Self { seen: Seen::new(senders, keep), acknowledge: BTreeMap::new() }
     }
 
-    /// Decides on one frame: a message for the app, `None` when it was here before, or a rejection.
+    /// Takes up what an earlier run remembered.
+    pub(super) fn restore(&mut self, windows: Vec<(Key, WindowRow)>) {
+        windows.into_iter().for_each(|(slot, window)| self.seen.restore(slot, window));
+    }
+
+    /// Whether something is remembered that is not written down yet.
+    pub(crate) fn has_marks(&self) -> bool {
+        self.seen.has_marks()
+    }
+
+    /// Writes down what is remembered and was not before.
+    pub(crate) fn write_marks(&mut self, journal: &mut Journal) {
+        let (gone, changed) = self.seen.take_marks();
+        for slot in gone {
+            journal.add(Change::Remove(Shelf::Seen, slot), false);
+        }
+        for (slot, row) in changed {
+            journal.add(Change::Put(Shelf::Seen, slot, records::write_window(&row)), false);
+        }
+    }
+
+    /// Decides on one frame. What has to be acknowledged, [`acknowledge`](Self::acknowledge) is told when it is time.
     pub(crate) fn check(
         &mut self,
         now: Now,
         frame: Frame,
         arrival: Arrival<'_>,
         config: &NetworkConfig,
-    ) -> Result<Option<ReceivedMessage>, Rejection> {
+    ) -> Result<Checked, Rejection> {
         let nonce = frame.id.nonce;
         let rejected = |reason, detail: String| Err(Rejection { reason, detail, nonce: Some(nonce) });
         let delivery = match (frame.addressing, arrival.by_lane) {
@@ -90,29 +127,37 @@ impl Inbox {
             }
         }
         let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane: arrival.by_lane };
-        let seen = self.seen.check(way, nonce, frame.authenticity);
-        // Also what was here before is acknowledged: the first acknowledgement may have been lost.
-        let expects_answer = arrival.by_lane && frame.authenticity == Authenticity::Signed;
-        if expects_answer && frame.id.sender == arrival.neighbour && !matches!(seen, Verdict::TooOld) {
-            self.acknowledge.entry(arrival.neighbour).or_default().insert(nonce);
+        if delivery == Delivery::Direct && !arrival.has_room && !self.seen.decided(way, nonce) {
+            return Ok(Checked::NoRoom);
         }
-        match seen {
+        let expects_answer = arrival.by_lane && frame.authenticity == Authenticity::Signed;
+        let acknowledge = expects_answer && frame.id.sender == arrival.neighbour;
+        match self.seen.check(way, nonce, frame.authenticity) {
             Verdict::TooOld => {
                 let detail = "its nonce is older than all that are remembered of the sender";
                 rejected(RejectReason::Replayed, detail.to_owned())
             }
-            Verdict::Seen => Ok(None),
-            Verdict::New => Ok(Some(ReceivedMessage {
-                id: frame.id,
-                sender: frame.id.sender,
-                kind: frame.kind,
-                priority: frame.priority,
-                delivery,
-                created_at: frame.created_at,
-                authenticity: frame.authenticity,
-                payload: frame.payload,
-            })),
+            Verdict::Seen => Ok(Checked::Known { id: frame.id, acknowledge }),
+            Verdict::New => {
+                let message = ReceivedMessage {
+                    id: frame.id,
+                    sender: frame.id.sender,
+                    kind: frame.kind,
+                    priority: frame.priority,
+                    delivery,
+                    created_at: frame.created_at,
+                    authenticity: frame.authenticity,
+                    redelivered: false,
+                    payload: frame.payload,
+                };
+                Ok(Checked::New { message, acknowledge })
+            }
         }
+    }
+
+    /// A neighbour is to hear that its message is here.
+    pub(crate) fn acknowledge(&mut self, neighbour: PeerId, nonce: u64) {
+        self.acknowledge.entry(neighbour).or_default().insert(nonce);
     }
 
     /// What has to be acknowledged, by neighbour.

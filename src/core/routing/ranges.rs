@@ -44,6 +44,24 @@ impl Ranges {
         true
     }
 
+    /// Takes up what [`into_vec`](Self::into_vec) gave. Ranges that touch each other become one.
+    pub(super) fn from_rising(ranges: Vec<NonceRange>) -> Self {
+        let mut rising = VecDeque::<NonceRange>::new();
+        for range in ranges {
+            match rising.back_mut() {
+                Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
+                _ if range.first <= range.last => rising.push_back(range),
+                _ => {}
+            }
+        }
+        Self { ranges: rising }
+    }
+
+    pub(super) fn contains(&self, nonce: u64) -> bool {
+        let at = self.ranges.partition_point(|range| range.last < nonce);
+        self.ranges.get(at).is_some_and(|range| range.first <= nonce)
+    }
+
     /// How many ranges there are.
     pub(super) fn len(&self) -> usize {
         self.ranges.len()
@@ -80,6 +98,7 @@ mod tests {
             let rows = set.iter().filter(|nonce| nonce.checked_sub(1).is_none_or(|before| !set.contains(&before)));
             prop_assert_eq!(ranges.len(), rows.count());
             let ranges = ranges.into_vec();
+            prop_assert_eq!(&Ranges::from_rising(ranges.clone()).into_vec(), &ranges);
             prop_assert!(ranges.windows(2).all(|pair| pair[0].last < pair[1].first));
             let told = ranges.iter().flat_map(|range| range.first..=range.last).collect::<BTreeSet<_>>();
             prop_assert_eq!(told, set);
