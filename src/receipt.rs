@@ -53,7 +53,10 @@ struct Shared {
 
 struct Inner {
     state: ReceiptState,
-    wakers: Vec<Waker>,
+    /// Who waits for any change.
+    curious: Vec<Waker>,
+    /// Who waits for the end. Waking another thread is dear, so they are not woken on the way there.
+    patient: Vec<Waker>,
 }
 
 impl Receipt {
@@ -78,7 +81,7 @@ impl Receipt {
                 ReceiptState::Delivered => Poll::Ready(Ok(())),
                 ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
                 ReceiptState::Queued | ReceiptState::Sent => {
-                    inner.wake_later(context.waker());
+                    wake_later(&mut inner.patient, context.waker());
                     Poll::Pending
                 }
             }
@@ -91,7 +94,7 @@ impl Receipt {
         poll_fn(|context| {
             let mut inner = self.shared.lock();
             if inner.state == *last {
-                inner.wake_later(context.waker());
+                wake_later(&mut inner.curious, context.waker());
                 Poll::Pending
             } else {
                 Poll::Ready(inner.state.clone())
@@ -113,11 +116,9 @@ impl Shared {
     }
 }
 
-impl Inner {
-    fn wake_later(&mut self, waker: &Waker) {
-        if !self.wakers.iter().any(|known| known.will_wake(waker)) {
-            self.wakers.push(waker.clone());
-        }
+fn wake_later(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
     }
 }
 
@@ -130,22 +131,24 @@ pub(crate) struct ReceiptWriter {
 impl ReceiptWriter {
     /// A receipt and its writer, which holds a place in the outbox until it is dropped.
     pub(crate) fn new(id: MessageId, place: Place) -> (Self, Receipt) {
-        let inner = Inner { state: ReceiptState::Queued, wakers: Vec::new() };
+        let inner = Inner { state: ReceiptState::Queued, curious: Vec::new(), patient: Vec::new() };
         let receipt = Receipt { id, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
         (Self { receipt: receipt.clone(), _place: place }, receipt)
     }
 
     /// Moves the receipt on; what is final stays.
     pub(crate) fn set(&self, state: ReceiptState) {
-        let wakers = {
+        let (curious, patient) = {
             let mut inner = self.receipt.shared.lock();
             if inner.state.is_final() || inner.state == state {
                 return;
             }
             inner.state = state;
-            std::mem::take(&mut inner.wakers)
+            let ended = inner.state.is_final();
+            let patient = if ended { std::mem::take(&mut inner.patient) } else { Vec::new() };
+            (std::mem::take(&mut inner.curious), patient)
         };
-        wakers.into_iter().for_each(Waker::wake);
+        curious.into_iter().chain(patient).for_each(Waker::wake);
     }
 }
 
@@ -193,6 +196,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use futures::executor::block_on;
     use libp2p::PeerId;
 
@@ -218,6 +223,32 @@ mod tests {
         writer.set(ReceiptState::Sent);
         drop(writer);
         assert_eq!(receipt.state(), ReceiptState::Delivered);
+    }
+
+    #[test]
+    fn who_waits_for_the_end_is_woken_once() {
+        use futures::{FutureExt as _, task::ArcWake};
+
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl ArcWake for Count {
+            fn wake_by_ref(count: &Arc<Self>) {
+                count.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (writer, receipt) = pair(&Places::new(1));
+        let (patient, curious) = (Arc::<Count>::default(), Arc::<Count>::default());
+        let woken = || (patient.0.load(Ordering::Relaxed), curious.0.load(Ordering::Relaxed));
+        let (of_patient, of_curious) = (futures::task::waker(patient.clone()), futures::task::waker(curious.clone()));
+        let mut delivered = receipt.delivered().boxed();
+        let mut changed = receipt.changed(&ReceiptState::Queued).boxed();
+        assert!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)).is_pending());
+        assert!(changed.poll_unpin(&mut Context::from_waker(&of_curious)).is_pending());
+        writer.set(ReceiptState::Sent);
+        assert_eq!(woken(), (0, 1));
+        writer.set(ReceiptState::Delivered);
+        assert_eq!(woken(), (1, 1));
+        assert_eq!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)), Poll::Ready(Ok(())));
     }
 
     #[test]
