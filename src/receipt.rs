@@ -106,7 +106,10 @@ struct Inner {
     accepted: bool,
     /// It is stored, and goes on at the next start.
     kept: bool,
+    /// Of those who wait for any change.
     wakers: Vec<Waker>,
+    /// Of those who wait for the end. Waking another thread is dear, so they are not woken on the way there.
+    patient: Vec<Waker>,
 }
 
 impl Receipt {
@@ -135,7 +138,7 @@ impl Receipt {
                 ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
                 ReceiptState::Expired { ttl } => Poll::Ready(Err(DeliveryError::Expired { ttl: *ttl })),
                 _ => {
-                    inner.wake_later(context.waker());
+                    wake_later(&mut inner.wakers, context.waker());
                     Poll::Pending
                 }
             }
@@ -160,7 +163,7 @@ impl Receipt {
                 ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
                 ReceiptState::Expired { ttl } => Poll::Ready(Err(DeliveryError::Expired { ttl: *ttl })),
                 ReceiptState::Queued { .. } | ReceiptState::Sent { .. } => {
-                    inner.wake_later(context.waker());
+                    wake_later(&mut inner.patient, context.waker());
                     Poll::Pending
                 }
             }
@@ -173,7 +176,7 @@ impl Receipt {
         poll_fn(|context| {
             let mut inner = self.shared.lock();
             if inner.state == *last {
-                inner.wake_later(context.waker());
+                wake_later(&mut inner.wakers, context.waker());
                 Poll::Pending
             } else {
                 Poll::Ready(inner.state.clone())
@@ -195,11 +198,9 @@ impl Shared {
     }
 }
 
-impl Inner {
-    fn wake_later(&mut self, waker: &Waker) {
-        if !self.wakers.iter().any(|known| known.will_wake(waker)) {
-            self.wakers.push(waker.clone());
-        }
+fn wake_later(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
     }
 }
 
@@ -214,7 +215,8 @@ impl ReceiptWriter {
     /// A receipt and its writer, which holds a place in the outbox until it is dropped. `accepted` says that nothing has
     /// to be stored.
     pub(crate) fn new(id: MessageId, recipient: PeerId, place: Place, accepted: bool) -> (Self, Receipt) {
-        let inner = Inner { state: ReceiptState::ACCEPTED, accepted, kept: false, wakers: Vec::new() };
+        let state = ReceiptState::ACCEPTED;
+        let inner = Inner { state, accepted, kept: false, wakers: Vec::new(), patient: Vec::new() };
         let receipt = Receipt { id, recipient, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
         place.register(&receipt);
         (Self { receipt: receipt.clone(), place }, receipt)
@@ -238,7 +240,11 @@ impl ReceiptWriter {
                 return;
             }
             inner.state = state;
-            std::mem::take(&mut inner.wakers)
+            let mut wakers = std::mem::take(&mut inner.wakers);
+            if inner.state.is_final() {
+                wakers.append(&mut inner.patient);
+            }
+            wakers
         };
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -256,6 +262,11 @@ impl Drop for ReceiptWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Context,
+    };
+
     use futures::executor::block_on;
     use libp2p::PeerId;
 
@@ -311,6 +322,32 @@ mod tests {
         let error = DeliveryError::NotStored { reason: "no space".to_owned() };
         writer.set(ReceiptState::Failed { error: error.clone() });
         assert_eq!(block_on(receipt.accepted()), Err(error));
+    }
+
+    #[test]
+    fn who_waits_for_the_end_is_woken_once() {
+        use futures::{FutureExt as _, task::ArcWake};
+
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl ArcWake for Count {
+            fn wake_by_ref(count: &Arc<Self>) {
+                count.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (writer, receipt) = pair(&places(1));
+        let (patient, curious) = (Arc::<Count>::default(), Arc::<Count>::default());
+        let woken = || (patient.0.load(Ordering::Relaxed), curious.0.load(Ordering::Relaxed));
+        let (of_patient, of_curious) = (futures::task::waker(patient.clone()), futures::task::waker(curious.clone()));
+        let mut delivered = receipt.delivered().boxed();
+        let mut changed = receipt.changed(&ReceiptState::ACCEPTED).boxed();
+        assert!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)).is_pending());
+        assert!(changed.poll_unpin(&mut Context::from_waker(&of_curious)).is_pending());
+        writer.set(ReceiptState::Sent { way: Way::Relayed });
+        assert_eq!(woken(), (0, 1));
+        writer.set(ReceiptState::Delivered);
+        assert_eq!(woken(), (1, 1));
+        assert_eq!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)), Poll::Ready(Ok(())));
     }
 
     #[test]
