@@ -215,8 +215,8 @@ impl ReceiptWriter {
     /// A receipt and its writer, which holds a place in the outbox until it is dropped. `accepted` says that nothing has
     /// to be stored.
     pub(crate) fn new(id: MessageId, recipient: PeerId, place: Place, accepted: bool) -> (Self, Receipt) {
-        let state = ReceiptState::ACCEPTED;
-        let inner = Inner { state, accepted, kept: false, wakers: Vec::new(), patient: Vec::new() };
+        let inner =
+            Inner { state: ReceiptState::ACCEPTED, accepted, kept: false, wakers: Vec::new(), patient: Vec::new() };
         let receipt = Receipt { id, recipient, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
         place.register(&receipt);
         (Self { receipt: receipt.clone(), place }, receipt)
@@ -335,15 +335,15 @@ mod tests {
                 count.0.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let (writer, receipt) = pair(&places(1));
+        let (writer, receipt) = pair(&Places::new(1));
         let (patient, curious) = (Arc::<Count>::default(), Arc::<Count>::default());
         let woken = || (patient.0.load(Ordering::Relaxed), curious.0.load(Ordering::Relaxed));
         let (of_patient, of_curious) = (futures::task::waker(patient.clone()), futures::task::waker(curious.clone()));
         let mut delivered = receipt.delivered().boxed();
-        let mut changed = receipt.changed(&ReceiptState::ACCEPTED).boxed();
+        let mut changed = receipt.changed(&ReceiptState::Queued).boxed();
         assert!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)).is_pending());
         assert!(changed.poll_unpin(&mut Context::from_waker(&of_curious)).is_pending());
-        writer.set(ReceiptState::Sent { way: Way::Relayed });
+        writer.set(ReceiptState::Sent);
         assert_eq!(woken(), (0, 1));
         writer.set(ReceiptState::Delivered);
         assert_eq!(woken(), (1, 1));
