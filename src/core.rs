@@ -341,11 +341,7 @@ impl Core {
 
     /// The counters.
     pub(crate) fn stats(&self) -> NetworkStats {
-        NetworkStats {
-            outbox: self.routing.outbox.len(),
-            inbox: self.routing.held.len(),
-            ..self.health.stats.clone()
-        }
+        NetworkStats { outbox: self.routing.outbox.len(), inbox: self.routing.held.len(), ..self.health.stats.clone() }
     }
 
     /// Why messages can't be stored; `None` while they can.

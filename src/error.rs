@@ -270,7 +270,9 @@ pub enum DeliveryError {
         id: MessageId,
     },
     /// The node was shut down first; the message is kept, and goes on at the next start.
-    #[error("the network was shut down before the message {id} was delivered; it is kept, and sent after the next start")]
+    #[error(
+        "the network was shut down before the message {id} was delivered; it is kept, and sent after the next start"
+    )]
     Kept {
         /// The message.
         id: MessageId,

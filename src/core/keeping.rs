@@ -108,7 +108,8 @@ impl Core {
     /// The node stops: what is kept goes on at the next start, what is not accepted yet ends.
     pub(super) fn give_up_keeping(&mut self) {
         let sender = self.settings.local;
-        let shut_down = |nonce| ReceiptState::Failed { error: DeliveryError::ShutDown { id: MessageId { sender, nonce } } };
+        let shut_down =
+            |nonce| ReceiptState::Failed { error: DeliveryError::ShutDown { id: MessageId { sender, nonce } } };
         self.routing.journal.give_up(shut_down, &mut self.out);
         self.routing.write_marks_soon();
     }
@@ -117,3 +118,6 @@ impl Core {
         *delivery == Delivery::Direct && self.routing.journal.is_on()
     }
 }
+
+#[cfg(test)]
+mod tests;
