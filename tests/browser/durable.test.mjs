@@ -6,8 +6,16 @@ import { CpcNode } from "../support/cpc-node.mjs";
 import { story } from "../support/story.mjs";
 import { builtPage, newPerson, startBrowser } from "./demo.mjs";
 
-/** Nothing may run out of time here while pages are closed and opened. */
-const SETTINGS = { delivery: { timeout: "10m", acknowledgeTimeout: "500ms" } };
+/**
+ * Nothing may run out of time here while pages are closed and opened. A page that is gone leaves connections behind of which
+ * only an unanswered ping tells.
+ */
+const SETTINGS = {
+  delivery: { timeout: "10m", acknowledgeTimeout: "500ms" },
+  connections: { pingInterval: "1s", pingTimeout: "2s" },
+};
+/** Generous: it only bounds how long a failing story takes. */
+const PATIENCE = 60_000;
 
 /**
  * A page whose own node has been stopped, and in it another one that keeps its messages under a name. The demo is only
@@ -58,7 +66,11 @@ class Plain {
 
   /** Waits until so many messages have been seen. */
   async hasSeen(count) {
-    await this.page.waitForFunction((count) => globalThis.seen.length >= count, count, { timeout: 30_000 });
+    await this.page.waitForFunction((count) => globalThis.seen.length >= count, count, { timeout: 15000 }).catch(async (error) => {
+      console.log("SEEN", await this.page.evaluate(() => JSON.stringify([globalThis.seen.length, globalThis.net.networkStats(), globalThis.net.peers()])));
+      console.log("SENDER", await globalThis.senderPage?.page.evaluate(() => JSON.stringify([globalThis.net.receipts().map((r) => [r.id, r.state]).slice(0, 3), globalThis.net.receipts().length, globalThis.net.networkStats(), globalThis.net.peers()])));
+      throw error;
+    });
     return await this.seen();
   }
 
@@ -126,13 +138,14 @@ story("what was accepted while nobody was there arrives after the tab has crashe
   const seen = await reader.hasSeen(25);
   assert.deepEqual(words(seen), [...first, ...second], "each once, in order");
   assert.ok(seen.every(({ redelivered }) => !redelivered));
-  await again.page.waitForFunction(() => globalThis.net.receipts().length === 0, null, { timeout: 30_000 });
+  await again.page.waitForFunction(() => globalThis.net.receipts().length === 0, null, { timeout: PATIENCE });
 });
 
 story("a reader that is reloaded and crashes neither loses a message nor gets one twice unmarked", async (scope) => {
   const { person, url } = await meetingPoint(scope);
   const reader = await Plain.open(scope, person, url, "recipient");
   const sender = await Plain.open(scope, person, url, "sender");
+  globalThis.senderPage = sender;
   const all = [];
   /** What each life of the reader has seen. */
   const lives = [];
@@ -141,6 +154,7 @@ story("a reader that is reloaded and crashes neither loses a message nor gets on
     const list = numbered(`round ${round}`, 30);
     all.push(...list);
     await sender.accept(reader.id, list);
+    console.log("ROUND", round, end);
     await page.hasSeen(5);
     lives.push(await page.seen());
     if (end === "reload") {
@@ -153,9 +167,9 @@ story("a reader that is reloaded and crashes neither loses a message nor gets on
   await page.page.waitForFunction(
     (last) => globalThis.seen.some(({ words }) => words === last),
     all.at(-1),
-    { timeout: 30_000 },
+    { timeout: PATIENCE },
   );
-  await sender.page.waitForFunction(() => globalThis.net.receipts().length === 0, null, { timeout: 30_000 });
+  await sender.page.waitForFunction(() => globalThis.net.receipts().length === 0, null, { timeout: PATIENCE });
   lives.push(await page.seen());
 
   // The story's look at a life may have come before the life's end, so what was seen between the two shows up marked.
