@@ -66,11 +66,7 @@ class Plain {
 
   /** Waits until so many messages have been seen. */
   async hasSeen(count) {
-    await this.page.waitForFunction((count) => globalThis.seen.length >= count, count, { timeout: 15000 }).catch(async (error) => {
-      console.log("SEEN", await this.page.evaluate(() => JSON.stringify([globalThis.seen.length, globalThis.net.networkStats(), globalThis.net.peers()])));
-      console.log("SENDER", await globalThis.senderPage?.page.evaluate(() => JSON.stringify([globalThis.net.receipts().map((r) => [r.id, r.state]).slice(0, 3), globalThis.net.receipts().length, globalThis.net.networkStats(), globalThis.net.peers()])));
-      throw error;
-    });
+    await this.page.waitForFunction((count) => globalThis.seen.length >= count, count, { timeout: PATIENCE });
     return await this.seen();
   }
 
@@ -145,7 +141,6 @@ story("a reader that is reloaded and crashes neither loses a message nor gets on
   const { person, url } = await meetingPoint(scope);
   const reader = await Plain.open(scope, person, url, "recipient");
   const sender = await Plain.open(scope, person, url, "sender");
-  globalThis.senderPage = sender;
   const all = [];
   /** What each life of the reader has seen. */
   const lives = [];
@@ -154,7 +149,6 @@ story("a reader that is reloaded and crashes neither loses a message nor gets on
     const list = numbered(`round ${round}`, 30);
     all.push(...list);
     await sender.accept(reader.id, list);
-    console.log("ROUND", round, end);
     await page.hasSeen(5);
     lives.push(await page.seen());
     if (end === "reload") {
