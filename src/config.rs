@@ -68,6 +68,8 @@ pub struct NetworkConfig {
     pub connections: ConnectionsConfig,
     /// How long delivery is tried.
     pub delivery: DeliveryConfig,
+    /// How many bytes may leave in a time.
+    pub bandwidth: BandwidthConfig,
     /// What bounds memory.
     pub limits: LimitsConfig,
 }
@@ -86,6 +88,7 @@ impl Default for NetworkConfig {
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
+            bandwidth: BandwidthConfig::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -336,7 +339,8 @@ pub struct DeliveryConfig {
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub timeout: Duration,
-    /// How long an acknowledgement is awaited before the message is sent again. 100 ms to 5 min. Default 5 s.
+    /// How long an acknowledgement is awaited at the longest before the message is sent again. How long it is really,
+    /// follows from the round-trip times that are measured (RFC 6298). 100 ms to 5 min. Default 5 s.
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub acknowledge_timeout: Duration,
@@ -346,6 +350,26 @@ pub struct DeliveryConfig {
     pub drain_timeout: Duration,
     /// How often a broadcast may be forwarded (CPC: 7). 1 to 64. Default 7.
     pub max_hops: u32,
+    /// What of messages outlives the node. Others than `memory` need a `data_dir`. Default `batched` with a `data_dir`,
+    /// else `memory`.
+    pub durability: Option<Durability>,
+}
+
+/// What accepting a message costs, and what it is worth: how much of direct messages, sent and received, outlives the
+/// node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum Durability {
+    /// Nothing is kept: what has not been delivered ends with the node. What an earlier run has kept stays where it is.
+    Memory,
+    /// Messages are written in groups while they are on their way already; one that is delivered before its group is
+    /// written is not written at all. Natively a group is on the disk when it counts; in a browser the system has it, so
+    /// it outlives the page and the browser, but perhaps not the machine.
+    Batched,
+    /// A message leaves only once it is on the disk, also in a browser.
+    Synced,
 }
 
 impl Default for DeliveryConfig {
@@ -355,7 +379,30 @@ impl Default for DeliveryConfig {
             acknowledge_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
             max_hops: 7,
+            durability: None,
         }
+    }
+}
+
+/// How many bytes of messages may leave in a time. What is over it waits, the most urgent the shortest: a part of what is
+/// allowed is kept for each higher priority. Frames that the network itself needs are neither counted nor held up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
+pub struct BandwidthConfig {
+    /// Whether the rates below hold. Default off.
+    pub limited: bool,
+    /// Bytes a second to all peers together. 1024 to 1 TB. Default 1000000.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub total: u64,
+    /// Bytes a second to each peer. 1024 to 1 TB. Default 1000000.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub per_peer: u64,
+}
+
+impl Default for BandwidthConfig {
+    fn default() -> Self {
+        Self { limited: false, total: 1_000_000, per_peer: 1_000_000 }
     }
 }
 
@@ -367,9 +414,18 @@ impl Default for DeliveryConfig {
 pub struct LimitsConfig {
     /// The largest payload, in bytes. 1 to 4194304. Default 65536. All nodes of a network should agree.
     pub max_payload: usize,
-    /// How many direct messages may wait or be under way, over all peers. 1 to 1000000. Default 10000.
+    /// How many direct messages may wait or be under way, over all peers; of the higher priorities a quarter more, for
+    /// which less urgent ones then give way. 1 to 1000000. Default 10000.
     pub outbox_messages: usize,
-    /// How many received messages wait for their subscribers. 16 to 65536. Default 1024.
+    /// How many bytes these may hold, likewise. 65536 to 64 GiB. Default 64 MiB.
+    pub outbox_bytes: usize,
+    /// How many direct messages may wait for one peer or be under way to it, so that one who is away leaves room for the
+    /// others. 1 to 1000000. Default 8000.
+    pub peer_messages: usize,
+    /// How many bytes these may hold. 65536 to 64 GiB. Default 48 MiB.
+    pub peer_bytes: usize,
+    /// How many received messages wait for their subscribers. 16 to 65536. Default 1024. Where messages are kept (see
+    /// [`Durability`]), direct ones have as much room of their own, and are not acknowledged when it is full.
     pub message_buffer: usize,
     /// How many events wait for their subscribers. 16 to 65536. Default 1024.
     pub event_buffer: usize,
@@ -386,6 +442,9 @@ impl Default for LimitsConfig {
         Self {
             max_payload: 64 * 1024,
             outbox_messages: 10_000,
+            outbox_bytes: 64 * 1024 * 1024,
+            peer_messages: 8_000,
+            peer_bytes: 48 * 1024 * 1024,
             message_buffer: 1024,
             event_buffer: 1024,
             command_buffer: 1024,
@@ -396,6 +455,12 @@ impl Default for LimitsConfig {
 }
 
 impl NetworkConfig {
+    /// What of messages outlives the node: what was chosen, or what follows from `data_dir`.
+    pub fn durability(&self) -> Durability {
+        let default = if self.data_dir.is_some() { Durability::Batched } else { Durability::Memory };
+        self.delivery.durability.unwrap_or(default)
+    }
+
     /// Starts from the defaults and sets what differs.
     pub fn builder() -> NetworkConfigBuilder {
         NetworkConfigBuilder::default()

@@ -9,6 +9,7 @@
 //! - `connections`: the state machine of each peer, retries, who is dialled when.
 //! - `discovery`: the peer book, bootstrap, peer exchange, relay reservations.
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
+//! - `keeping`: what of messages outlives the node.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
 //! - `wakes`: what a sleep, or another network, changes.
@@ -18,6 +19,7 @@ mod connections;
 mod discovery;
 mod health;
 mod input;
+mod keeping;
 mod random;
 mod routing;
 mod trust;
@@ -37,7 +39,7 @@ use crate::{
     error::ConnectError,
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Incoming, Rejection},
-    message::{GroupName, MessageId, Priority, ReceivedMessage},
+    message::{GroupName, MessageId, Priority},
     peer::{ConnectionState, NetworkStats},
 };
 
@@ -45,6 +47,7 @@ pub(crate) use input::{
     ConnectRequest, DialId, GossipVerdict, Input, Link, LinkId, Now, OutgoingMessage, Output, PeerFacts, RequestId,
     Search, Topic,
 };
+pub(crate) use routing::Restored;
 pub(crate) use view::PeerView;
 
 use connections::Connections;
@@ -85,6 +88,8 @@ pub(crate) struct Core {
     /// When shutdown gives up waiting for what is queued.
     draining_until: Option<Duration>,
     drained: bool,
+    /// The app has been told that the inbox is full, and it still is.
+    inbox_full_told: bool,
     /// When waiting mail is looked at again though nothing has happened.
     mail_at: Duration,
     out: VecDeque<Output>,
@@ -107,6 +112,7 @@ impl Core {
             random: Random::new(settings.seed),
             draining_until: None,
             drained: false,
+            inbox_full_told: false,
             mail_at: Duration::ZERO,
             out: VecDeque::new(),
             changed: BTreeSet::new(),
@@ -124,8 +130,9 @@ impl Core {
             Input::Disconnect { request, peer } => self.disconnect(now, request, peer),
             Input::Send { peer, message } => {
                 self.health.accepted(message.letter.priority);
-                self.routing.outbox.accept(peer, message, true);
-                self.deliver_mail(now, peer);
+                if let Some(message) = self.routing.journal.accept(peer, message, &mut self.out) {
+                    self.take_on(now, peer, message);
+                }
             }
             Input::BroadcastNeighbors { message } => {
                 self.health.accepted(message.letter.priority);
@@ -134,7 +141,7 @@ impl Core {
                     self.health.stats.broadcasts_dropped += 1;
                 }
                 for peer in peers {
-                    if !self.routing.outbox.accept(peer, message.clone(), false) {
+                    if !self.routing.outbox.accept(peer, message.clone(), false, &mut self.out) {
                         self.health.stats.broadcasts_dropped += 1;
                     }
                     self.deliver_mail(now, peer);
@@ -166,10 +173,14 @@ impl Core {
             }
             Input::Discover { target } => self.discovery.search(target, &mut self.connections, now, &mut self.out),
             Input::Drain => self.drain(now),
+            Input::Restored(restored) => self.restored(now, *restored),
+            Input::Journal { stored, failing } => self.journal_reported(now, stored, failing),
+            Input::Confirmed { serial } => self.confirmed(serial),
             Input::LinkOpened { peer, link, dial } => {
                 self.health.stats.connections_opened += 1;
                 let address = link.address.clone();
                 let outbound = link.outbound;
+                self.routing.outbox.link_opened(peer, &link);
                 self.connections.link_opened(now, peer, link, dial, &mut self.out);
                 if let Some(dial) = dial {
                     self.upgrades.dial_succeeded(dial);
@@ -185,13 +196,14 @@ impl Core {
                 );
                 self.changed.insert(peer);
                 self.deliver_mail(now, peer);
+                self.routing.outbox.tell_connected(peer, &mut self.out);
             }
             Input::LinkClosed { peer, link, reason } => {
                 self.health.stats.connections_closed += 1;
                 self.connections.link_closed(now, peer, link, &reason, &mut self.random, &mut self.out);
                 self.upgrades.look(now, peer, &self.connections);
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
-                self.routing.outbox.link_lost(now, peer);
+                self.health.stats.messages_failed += self.routing.outbox.link_closed(peer, link, &mut self.out);
                 self.changed.insert(peer);
                 // Who has said goodbye is left alone for a moment, also with mail.
                 if self.connections.state(&peer) == ConnectionState::Connected {
@@ -206,8 +218,9 @@ impl Core {
                 self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
             }
-            Input::Pinged { peer, latency } => {
+            Input::Pinged { peer, link, latency } => {
                 self.connections.pinged(peer, latency, &mut self.out);
+                self.routing.outbox.pinged(peer, link, latency);
                 self.changed.insert(peer);
             }
             Input::PingFailed { link } => self.ping_failed(now, link),
@@ -229,18 +242,15 @@ impl Core {
                 let verdict = self.frame(now, source, *result, false);
                 self.out.push_back(Output::Judge { ticket, verdict });
             }
-            Input::Written { peer, priority, count, bytes } => {
+            Input::Written { peer, link, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
-                self.routing.outbox.settled(peer, priority, count);
+                self.routing.outbox.written(now, peer, link, priority, count);
                 self.deliver_mail(now, peer);
             }
-            Input::Lost { peer, priority, count, with_link } => {
-                self.routing.outbox.settled(peer, priority, count);
-                // The end of a connection has its own fact.
-                if !with_link {
-                    self.routing.outbox.link_lost(now, peer);
-                    self.deliver_mail(now, peer);
-                }
+            Input::Lost { peer, link, priority, count } => {
+                self.health.stats.messages_failed +=
+                    self.routing.outbox.lost(peer, link, priority, count, &mut self.out);
+                self.deliver_mail(now, peer);
             }
             Input::Unsupported { peer } => {
                 self.connections.set_speaks_cpc(peer, false);
@@ -273,6 +283,7 @@ impl Core {
             Input::Tick => self.tick(now),
         }
         self.settle(now);
+        self.routing.time_marks(now);
     }
 }
 
@@ -286,7 +297,13 @@ impl Core {
                 self.control(peer, ControlContent::Acknowledge(ranges));
             }
         }
-        self.out.pop_front()
+        if self.out.is_empty() {
+            // All that this turn has brought is one round.
+            self.out.extend(self.routing.flush());
+        }
+        let mut output = self.out.pop_front()?;
+        self.routing.journal.look_at(&mut output);
+        Some(output)
     }
 
     /// When to come back with [`Input::Tick`] at the latest.
@@ -297,6 +314,7 @@ impl Core {
             self.upgrades.next_deadline(),
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
+            self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
@@ -322,7 +340,12 @@ impl Core {
 
     /// The counters.
     pub(crate) fn stats(&self) -> NetworkStats {
-        NetworkStats { outbox: self.routing.outbox.len(), ..self.health.stats.clone() }
+        NetworkStats { outbox: self.routing.outbox.len(), inbox: self.routing.held.len(), ..self.health.stats.clone() }
+    }
+
+    /// Why messages can't be stored; `None` while they can.
+    pub(crate) fn store_failing(&self) -> Option<&str> {
+        self.routing.journal.failing()
     }
 
     /// Whether shutdown has begun.
@@ -391,19 +414,18 @@ impl Core {
             Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
         };
         if by_lane && !incoming.acknowledged.is_empty() {
-            let delivered = self.routing.outbox.acknowledged(neighbour, &incoming.acknowledged, &mut self.out);
+            let delivered = self.routing.outbox.acknowledged(now, neighbour, &incoming.acknowledged, &mut self.out);
             self.health.stats.messages_delivered += delivered;
             self.changed.insert(neighbour);
+            self.deliver_mail(now, neighbour);
         }
         match incoming.content {
             Content::Message(frame) => {
-                let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups: &self.groups };
+                let has_room = self.has_room();
+                let groups = &self.groups;
+                let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups, has_room };
                 match self.routing.inbox.check(now, frame, context, &self.settings.config) {
-                    Ok(Some(message)) => {
-                        self.deliver(message);
-                        return GossipVerdict::PassOn;
-                    }
-                    Ok(None) => self.health.stats.duplicates += 1,
+                    Ok(checked) => return self.checked(neighbour, checked),
                     Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
                 }
             }
@@ -440,11 +462,6 @@ impl Core {
         GossipVerdict::Ignore
     }
 
-    fn deliver(&mut self, message: ReceivedMessage) {
-        self.health.stats.messages_received.count(message.priority);
-        self.out.push_back(Output::Deliver(message));
-    }
-
     fn reject(&mut self, now: Now, neighbour: PeerId, rejection: Rejection, by_lane: bool) -> GossipVerdict {
         self.health.rejected(rejection.reason);
         let late = matches!(
@@ -470,6 +487,16 @@ impl Core {
             }
         }
         GossipVerdict::Reject
+    }
+
+    /// A message that the outbox gets: it leaves as soon as it may, and what is less urgent gives way if it must.
+    fn take_on(&mut self, now: Now, peer: PeerId, message: OutgoingMessage) {
+        let priority = message.letter.priority;
+        self.routing.outbox.accept(peer, message, true, &mut self.out);
+        self.deliver_mail(now, peer);
+        let shed = self.routing.outbox.shed(peer, priority, &mut self.out);
+        self.health.stats.messages_shed += shed;
+        self.health.stats.messages_failed += shed;
     }
 
     /// A frame below the app, past the outbox.
@@ -536,7 +563,8 @@ impl Core {
         }
         let Some(until) = self.draining_until else { return };
         let reachable_mail = self.connections.connected().any(|peer| self.routing.outbox.has_mail(&peer));
-        if self.drained || (reachable_mail && now.since_start < until) {
+        let storing = self.routing.journal.is_accepting();
+        if self.drained || ((reachable_mail || storing) && now.since_start < until) {
             return;
         }
         self.drained = true;
@@ -547,6 +575,7 @@ impl Core {
             }
         }
         self.routing.outbox.give_up(&self.settings.local, &mut self.out);
+        self.give_up_keeping();
         self.out.push_back(Output::Drained);
     }
 }

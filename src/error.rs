@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use parse::ParseError;
 
-use crate::message::MessageId;
+use crate::message::{MessageId, Priority};
 
 /// A configuration that can't be used. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,9 +94,14 @@ impl StartError {
         }
     }
 
-    /// Whether the same call may succeed later: a port may become free, a disk writable.
+    /// Whether the same call may succeed later: a port or a folder may become free, a disk writable.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, StartError::Listen { .. } | StartError::Thread(_) | StartError::Store(StoreError::Io { .. }))
+        matches!(
+            self,
+            StartError::Listen { .. }
+                | StartError::Thread(_)
+                | StartError::Store(StoreError::Io { .. } | StoreError::InUse { .. })
+        )
     }
 }
 
@@ -122,6 +127,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another node, in this process or another, uses the place.
+    #[error("{item} is in use by another node; stop that node, or give this one a data_dir of its own")]
+    InUse {
+        /// The folder or database.
+        item: String,
+    },
     /// Others than the owner can read a secret.
     #[error("{item} can be read by others (mode {mode:o}); make it yours alone with: chmod 600 {item}")]
     Exposed {
@@ -138,6 +149,7 @@ impl StoreError {
         match self {
             StoreError::Io { .. } => "store_io",
             StoreError::Damaged { .. } => "store_damaged",
+            StoreError::InUse { .. } => "store_in_use",
             StoreError::Exposed { .. } => "store_exposed",
         }
     }
@@ -153,6 +165,22 @@ pub enum SendError {
         /// The limit that was reached.
         limit: usize,
     },
+    /// The messages in the outbox hold as many bytes as they may.
+    #[error("the outbox is full ({limit} bytes wait); wait for receipts, or raise limits.outbox_bytes")]
+    BytesFull {
+        /// The limit that was reached, bytes.
+        limit: usize,
+    },
+    /// As much waits for this one recipient as may; others can be written to.
+    #[error(
+        "too much waits for {peer} ({limit} messages, or their bytes); wait for receipts, or raise limits.peer_messages and limits.peer_bytes"
+    )]
+    PeerFull {
+        /// The recipient.
+        peer: PeerId,
+        /// How many messages may wait for one peer.
+        limit: usize,
+    },
     /// The payload is over the limit.
     #[error(
         "a payload of {size} bytes is over the limit of {limit}; split it, or raise limits.max_payload on all nodes"
@@ -162,6 +190,13 @@ pub enum SendError {
         size: usize,
         /// The limit in bytes.
         limit: usize,
+    },
+    /// What is accepted has to be stored, and the disk or database refuses. What was accepted before is not lost; storing
+    /// is tried again by itself, and an event tells when it works.
+    #[error("the message can't be stored: {reason}; make room, or wait until storing works again")]
+    Storage {
+        /// What the system said.
+        reason: String,
     },
     /// The handler is shutting down or has stopped.
     #[error("the network is shutting down, nothing more is accepted; create a new handler")]
@@ -182,7 +217,10 @@ impl SendError {
     pub fn code(&self) -> &'static str {
         match self {
             SendError::QueueFull { .. } => "queue_full",
+            SendError::BytesFull { .. } => "bytes_full",
+            SendError::PeerFull { .. } => "peer_full",
             SendError::TooLarge { .. } => "too_large",
+            SendError::Storage { .. } => "not_stored",
             SendError::ShuttingDown => "shutting_down",
             SendError::ToSelf(_) => "to_self",
             SendError::NotAMember(_) => "not_a_member",
@@ -192,7 +230,8 @@ impl SendError {
 
     /// Whether the same call may succeed later without a change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SendError::QueueFull { .. })
+        use SendError::{BytesFull, PeerFull, QueueFull, Storage};
+        matches!(self, QueueFull { .. } | BytesFull { .. } | PeerFull { .. } | Storage { .. })
     }
 }
 
@@ -243,11 +282,33 @@ pub enum DeliveryError {
         #[cfg_attr(feature = "typescript", ts(type = "number"))]
         ttl: Duration,
     },
+    /// There was too much to send, and this was less urgent than the rest.
+    #[error(
+        "too much waits to be sent, and a message of {priority:?} priority was the least urgent; send less, or later"
+    )]
+    Shed {
+        /// The message's priority.
+        priority: Priority,
+    },
     /// The node was shut down first.
     #[error("the network was shut down before the message {id} was delivered")]
     ShutDown {
         /// The message.
         id: MessageId,
+    },
+    /// The node was shut down first; the message is kept, and goes on at the next start.
+    #[error(
+        "the network was shut down before the message {id} was delivered; it is kept, and sent after the next start"
+    )]
+    Kept {
+        /// The message.
+        id: MessageId,
+    },
+    /// The message could not be stored, so it was never accepted. If it had left meanwhile, it may have arrived.
+    #[error("the message could not be stored, and so is not accepted: {reason}")]
+    NotStored {
+        /// What the disk or database said.
+        reason: String,
     },
 }
 
@@ -259,13 +320,17 @@ impl DeliveryError {
             DeliveryError::Unacknowledged { .. } => "unacknowledged",
             DeliveryError::Rejected { .. } => "rejected",
             DeliveryError::Expired { .. } => "expired",
+            DeliveryError::Shed { .. } => "shed",
             DeliveryError::ShutDown { .. } => "shut_down",
+            DeliveryError::Kept { .. } => "kept",
+            DeliveryError::NotStored { .. } => "not_stored",
         }
     }
 
     /// Whether sending the same message again may succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, DeliveryError::Unreachable { .. } | DeliveryError::Unacknowledged { .. })
+        use DeliveryError::{NotStored, Shed, Unacknowledged, Unreachable};
+        matches!(self, Unreachable { .. } | Unacknowledged { .. } | Shed { .. } | NotStored { .. })
     }
 }
 

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    message::MessageId,
+    message::{MessageId, Priority},
     peer::{ConnectionKind, ConnectionState},
 };
 
@@ -103,6 +103,29 @@ pub enum NetworkEvent {
         /// How many.
         #[cfg_attr(feature = "typescript", ts(type = "number"))]
         count: u64,
+    },
+    /// Too much was to be sent, and messages that had been accepted gave way to more urgent ones. Each one's receipt says
+    /// so too.
+    MessagesShed {
+        /// Their priority.
+        priority: Priority,
+        /// How many.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        count: u64,
+    },
+    /// Messages can't be stored: the disk is full, or fails. New ones are refused, what was accepted goes on from memory,
+    /// and storing is tried again with growing pauses.
+    StoreFailing {
+        /// What the system said.
+        reason: String,
+    },
+    /// Messages can be stored again.
+    StoreRecovered,
+    /// The app has not confirmed as many received messages as may wait: until it does, further ones are not taken, and
+    /// stay with their senders.
+    InboxFull {
+        /// How many wait.
+        waiting: usize,
     },
     /// This subscriber did not keep up: that many events before the next one are missing from its stream.
     Lagged {

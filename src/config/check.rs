@@ -4,12 +4,14 @@ use std::{fmt::Display, time::Duration};
 
 use libp2p::multiaddr::Protocol;
 
-use super::{IceServer, NetworkConfig};
+use super::{Durability, IceServer, NetworkConfig};
 use crate::error::ConfigError;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Bytes a second that nobody reaches.
+const MOST_BYTES: u64 = 1_000_000_000_000;
 
 impl NetworkConfig {
     /// Checks every field against its bounds.
@@ -71,10 +73,23 @@ impl NetworkConfig {
         time("delivery.acknowledge_timeout", delivery.acknowledge_timeout, SECOND / 10, 5 * MINUTE)?;
         time("delivery.drain_timeout", delivery.drain_timeout, Duration::ZERO, 5 * MINUTE)?;
         number("delivery.max_hops", delivery.max_hops, 1, 64, "hops")?;
+        if let Some(chosen) = delivery.durability.filter(|chosen| *chosen != Durability::Memory)
+            && self.data_dir.is_none()
+        {
+            let chosen = format!("{chosen:?}").to_lowercase();
+            return Err(out_of_range("delivery.durability", &chosen, "memory as long as data_dir is not set"));
+        }
+
+        let bandwidth = &self.bandwidth;
+        number("bandwidth.total", bandwidth.total, 1024, MOST_BYTES, "bytes a second")?;
+        number("bandwidth.per_peer", bandwidth.per_peer, 1024, MOST_BYTES, "bytes a second")?;
 
         let limits = &self.limits;
         number("limits.max_payload", limits.max_payload, 1, 4 * 1024 * 1024, "bytes")?;
         number("limits.outbox_messages", limits.outbox_messages, 1, 1_000_000, "messages")?;
+        number("limits.outbox_bytes", limits.outbox_bytes as u64, 65_536, 64 << 30, "bytes")?;
+        number("limits.peer_messages", limits.peer_messages, 1, 1_000_000, "messages")?;
+        number("limits.peer_bytes", limits.peer_bytes as u64, 65_536, 64 << 30, "bytes")?;
         number("limits.message_buffer", limits.message_buffer, 16, 65_536, "messages")?;
         number("limits.event_buffer", limits.event_buffer, 16, 65_536, "events")?;
         number("limits.command_buffer", limits.command_buffer, 16, 65_536, "commands")?;

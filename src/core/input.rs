@@ -12,7 +12,10 @@ use crate::{
     message::{GroupName, Priority, ReceivedMessage},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
+    rows::Change,
 };
+
+use super::routing::Restored;
 
 /// The two clocks at the moment of a call.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +161,17 @@ pub(crate) enum Input {
     },
     /// Shutdown begins: what is queued is sent, nothing new is begun.
     Drain,
+    /// What an earlier run has left. Comes first, if at all.
+    Restored(Box<Restored>),
+    /// The journal has kept all rounds up to this one; `failing` says why it can keep no more for now.
+    Journal {
+        stored: u64,
+        failing: Option<String>,
+    },
+    /// The app has confirmed all messages up to this serial number.
+    Confirmed {
+        serial: u64,
+    },
 
     LinkOpened {
         peer: PeerId,
@@ -179,6 +193,7 @@ pub(crate) enum Input {
     },
     Pinged {
         peer: PeerId,
+        link: LinkId,
         latency: Duration,
     },
     PingFailed {
@@ -206,18 +221,21 @@ pub(crate) enum Input {
         ticket: u64,
         result: Box<Result<Incoming, Rejection>>,
     },
+    /// So many of what was handed to a lane of a connection were written, oldest first.
     Written {
         peer: PeerId,
+        link: LinkId,
         priority: Priority,
         count: usize,
         bytes: usize,
     },
+    /// A lane broke, and with it so many of what was handed to it, written or not. Its connection stands; when that
+    /// ends, [`Input::LinkClosed`] says so for all its lanes.
     Lost {
         peer: PeerId,
+        link: LinkId,
         priority: Priority,
         count: usize,
-        /// The connection ended with it, which [`Input::LinkClosed`] says too.
-        with_link: bool,
     },
     Unsupported {
         peer: PeerId,
@@ -288,12 +306,16 @@ pub(crate) enum Output {
     /// Ask whether a connection still lives. A [`Input::Pinged`] or a [`Input::ProbeFailed`] follows soon.
     Probe(LinkId),
     ClosePeer(PeerId),
+    /// A message, by this connection. One that is gone meanwhile is told by [`Input::LinkClosed`].
     Transmit {
         peer: PeerId,
+        link: LinkId,
         letter: Letter,
     },
+    /// A frame below the app, by this connection.
     Control {
         peer: PeerId,
+        link: LinkId,
         content: ControlContent,
     },
     Publish {
@@ -319,6 +341,21 @@ pub(crate) enum Output {
     },
     Event(NetworkEvent),
     Deliver(ReceivedMessage),
+    /// Hand a message over that is kept until the app has confirmed it.
+    HandOver {
+        serial: u64,
+        message: ReceivedMessage,
+    },
+    /// Write changes, all or none. An [`Input::Journal`] follows once they are kept. `urgent` says that somebody waits.
+    Store {
+        round: u64,
+        changes: Vec<Change>,
+        urgent: bool,
+    },
+    /// The message of a receipt is kept, and so accepted.
+    Accepted {
+        nonce: u64,
+    },
     Receipt {
         nonce: u64,
         state: ReceiptState,

@@ -61,20 +61,21 @@ impl Driver {
                 // When there is no connection any more, it was closed meanwhile.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
-            Output::Transmit { peer, letter } => {
-                let priority = letter.priority;
-                if !self.swarm.behaviour_mut().lanes.send(peer, priority, Parcel::Letter(letter)) {
-                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
+            // A connection that is gone meanwhile has been told to the core as closed, with all that is sent on it.
+            Output::Transmit { peer, link, letter } => {
+                if let Some((_, connection)) = self.connections.get(&link) {
+                    let (priority, parcel) = (letter.priority, Parcel::Letter(letter));
+                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }
-            Output::Control { peer, content } => {
-                let priority = content.priority();
-                let parcel = match content {
-                    ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
-                    content => Parcel::Frame(wire::control_frame(content)),
-                };
-                if !self.swarm.behaviour_mut().lanes.send(peer, priority, parcel) {
-                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
+            Output::Control { peer, link, content } => {
+                if let Some((_, connection)) = self.connections.get(&link) {
+                    let priority = content.priority();
+                    let parcel = match content {
+                        ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
+                        content => Parcel::Frame(wire::control_frame(content)),
+                    };
+                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }
             Output::Publish { topic, message } => self.publish(topic, message),
@@ -95,6 +96,13 @@ impl Driver {
             },
             Output::Event(event) => self.news.push_back(News::Event(event)),
             Output::Deliver(message) => self.news.push_back(News::Message(message)),
+            Output::HandOver { serial, message } => self.news.push_back(News::Kept(serial, message)),
+            Output::Store { round, changes, urgent } => {
+                if let Some(journal) = &self.journal {
+                    journal.write(round, changes, urgent);
+                }
+            }
+            Output::Accepted { nonce } => self.news.push_back(News::Accepted(nonce)),
             Output::Receipt { nonce, state } => self.news.push_back(News::Receipt(nonce, state)),
             Output::Answer { request, result } => self.news.push_back(News::Answer(request, result)),
             Output::Drained => {
@@ -113,7 +121,6 @@ impl Driver {
         let Some((peer, connection)) = self.connections.remove(&link) else { return };
         self.links.remove(&connection);
         self.swarm.close_connection(connection);
-        self.swarm.behaviour_mut().lanes.forget(peer, connection);
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 
@@ -128,6 +135,12 @@ impl Driver {
             News::Message(message) => {
                 if !self.published.messages.send(message) {
                     return Some(1);
+                }
+            }
+            News::Kept(serial, message) => self.published.kept.send(serial, message),
+            News::Accepted(nonce) => {
+                if let Some(receipt) = self.receipts.get(&nonce) {
+                    receipt.accept();
                 }
             }
             News::Receipt(nonce, state) if state.is_final() => {
@@ -163,7 +176,17 @@ fn trace(event: &NetworkEvent) {
         NetworkEvent::MessageRejected { peer, reason, detail } => {
             tracing::warn!(%peer, reason = reason.as_str(), %detail, "rejected");
         }
+        NetworkEvent::MessagesShed { priority, count } => {
+            tracing::warn!(?priority, count, "messages shed: too much waits to be sent");
+        }
         NetworkEvent::MessagesMissed { count } => tracing::warn!(count, "messages missed: no subscriber took them"),
+        NetworkEvent::StoreFailing { reason } => {
+            tracing::error!(%reason, "messages can't be stored: new ones are refused, what was accepted goes on");
+        }
+        NetworkEvent::StoreRecovered => tracing::info!("messages can be stored again"),
+        NetworkEvent::InboxFull { waiting } => {
+            tracing::warn!(waiting, "the inbox is full until the app confirms messages: senders keep what is new");
+        }
         other => tracing::debug!(?other, "event"),
     }
 }
