@@ -335,15 +335,15 @@ mod tests {
                 count.0.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let (writer, receipt) = pair(&Places::new(1));
+        let (writer, receipt) = pair(&places(1));
         let (patient, curious) = (Arc::<Count>::default(), Arc::<Count>::default());
         let woken = || (patient.0.load(Ordering::Relaxed), curious.0.load(Ordering::Relaxed));
         let (of_patient, of_curious) = (futures::task::waker(patient.clone()), futures::task::waker(curious.clone()));
         let mut delivered = receipt.delivered().boxed();
-        let mut changed = receipt.changed(&ReceiptState::Queued).boxed();
+        let mut changed = receipt.changed(&ReceiptState::ACCEPTED).boxed();
         assert!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)).is_pending());
         assert!(changed.poll_unpin(&mut Context::from_waker(&of_curious)).is_pending());
-        writer.set(ReceiptState::Sent);
+        writer.set(ReceiptState::Sent { way: Way::Relayed });
         assert_eq!(woken(), (0, 1));
         writer.set(ReceiptState::Delivered);
         assert_eq!(woken(), (1, 1));
