@@ -91,12 +91,12 @@ pub enum Way {
 /// The receipt of a direct message. Clones tell the same; dropping it doesn't take the message back.
 #[derive(Clone)]
 pub struct Receipt {
-    id: MessageId,
-    recipient: PeerId,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    id: MessageId,
+    recipient: PeerId,
     inner: Mutex<Inner>,
 }
 
@@ -115,12 +115,12 @@ struct Inner {
 impl Receipt {
     /// The message's identity.
     pub fn id(&self) -> MessageId {
-        self.id
+        self.shared.id
     }
 
     /// Whom it is for.
     pub fn recipient(&self) -> PeerId {
-        self.recipient
+        self.shared.recipient
     }
 
     /// Waits until the message is accepted: stored, so that it outlives the node (see
@@ -188,7 +188,7 @@ impl Receipt {
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Receipt").field("id", &self.id).field("state", &self.state()).finish()
+        formatter.debug_struct("Receipt").field("id", &self.id()).field("state", &self.state()).finish()
     }
 }
 
@@ -217,7 +217,7 @@ impl ReceiptWriter {
     pub(crate) fn new(id: MessageId, recipient: PeerId, place: Place, accepted: bool) -> (Self, Receipt) {
         let inner =
             Inner { state: ReceiptState::ACCEPTED, accepted, kept: false, wakers: Vec::new(), patient: Vec::new() };
-        let receipt = Receipt { id, recipient, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
+        let receipt = Receipt { shared: Arc::new(Shared { id, recipient, inner: Mutex::new(inner) }) };
         place.register(&receipt);
         (Self { receipt: receipt.clone(), place }, receipt)
     }
@@ -252,11 +252,11 @@ impl ReceiptWriter {
 
 impl Drop for ReceiptWriter {
     fn drop(&mut self) {
-        let id = self.receipt.id;
+        let id = self.receipt.id();
         let kept = self.receipt.shared.lock().kept;
         let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
         self.set(ReceiptState::Failed { error });
-        self.place.give_back(self.receipt.id.nonce);
+        self.place.give_back(self.receipt.id().nonce);
     }
 }
 
