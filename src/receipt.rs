@@ -91,12 +91,12 @@ pub enum Way {
 /// The receipt of a direct message. Clones tell the same; dropping it doesn't take the message back.
 #[derive(Clone)]
 pub struct Receipt {
-    id: MessageId,
-    recipient: PeerId,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    id: MessageId,
+    recipient: PeerId,
     inner: Mutex<Inner>,
 }
 
@@ -115,12 +115,12 @@ struct Inner {
 impl Receipt {
     /// The message's identity.
     pub fn id(&self) -> MessageId {
-        self.id
+        self.shared.id
     }
 
     /// Whom it is for.
     pub fn recipient(&self) -> PeerId {
-        self.recipient
+        self.shared.recipient
     }
 
     /// Waits until the message is accepted: stored, so that it outlives the node (see
@@ -188,7 +188,7 @@ impl Receipt {
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Receipt").field("id", &self.id).field("state", &self.state()).finish()
+        formatter.debug_struct("Receipt").field("id", &self.id()).field("state", &self.state()).finish()
     }
 }
 
@@ -217,7 +217,7 @@ impl ReceiptWriter {
     pub(crate) fn new(id: MessageId, recipient: PeerId, place: Place, accepted: bool) -> (Self, Receipt) {
         let inner =
             Inner { state: ReceiptState::ACCEPTED, accepted, kept: false, wakers: Vec::new(), patient: Vec::new() };
-        let receipt = Receipt { id, recipient, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
+        let receipt = Receipt { shared: Arc::new(Shared { id, recipient, inner: Mutex::new(inner) }) };
         place.register(&receipt);
         (Self { receipt: receipt.clone(), place }, receipt)
     }
@@ -252,11 +252,11 @@ impl ReceiptWriter {
 
 impl Drop for ReceiptWriter {
     fn drop(&mut self) {
-        let id = self.receipt.id;
+        let id = self.receipt.id();
         let kept = self.receipt.shared.lock().kept;
         let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
         self.set(ReceiptState::Failed { error });
-        self.place.give_back(self.receipt.id.nonce);
+        self.place.give_back(self.receipt.id().nonce);
     }
 }
 
@@ -335,15 +335,15 @@ mod tests {
                 count.0.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let (writer, receipt) = pair(&Places::new(1));
+        let (writer, receipt) = pair(&places(1));
         let (patient, curious) = (Arc::<Count>::default(), Arc::<Count>::default());
         let woken = || (patient.0.load(Ordering::Relaxed), curious.0.load(Ordering::Relaxed));
         let (of_patient, of_curious) = (futures::task::waker(patient.clone()), futures::task::waker(curious.clone()));
         let mut delivered = receipt.delivered().boxed();
-        let mut changed = receipt.changed(&ReceiptState::Queued).boxed();
+        let mut changed = receipt.changed(&ReceiptState::ACCEPTED).boxed();
         assert!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)).is_pending());
         assert!(changed.poll_unpin(&mut Context::from_waker(&of_curious)).is_pending());
-        writer.set(ReceiptState::Sent);
+        writer.set(ReceiptState::Sent { way: Way::Relayed });
         assert_eq!(woken(), (0, 1));
         writer.set(ReceiptState::Delivered);
         assert_eq!(woken(), (1, 1));
