@@ -12,6 +12,7 @@ mod outputs;
 mod probes;
 mod sleep;
 mod snapshot;
+mod transfers;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -89,6 +90,7 @@ pub(crate) struct Driver {
     answers: HashMap<RequestId, oneshot::Sender<Result<PeerId, ConnectError>>>,
     next_request: u64,
     receipts: HashMap<u64, ReceiptWriter>,
+    transfers: transfers::Registry,
     /// What is told to the app once the snapshot says the same.
     news: VecDeque<News>,
     listening: bool,
@@ -114,6 +116,8 @@ enum Turn {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Verified(gossip::Verified),
     Wake(Wake),
+    /// A handle of a transfer wants something.
+    Bell,
     Timer,
 }
 
@@ -161,6 +165,7 @@ impl Driver {
             answers: HashMap::new(),
             next_request: 0,
             receipts: HashMap::new(),
+            transfers: transfers::Registry::default(),
             news: VecDeque::new(),
             listening: false,
             timer: Delay::new(Duration::ZERO),
@@ -187,6 +192,7 @@ impl Driver {
                 event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
                 verified = self.gossip.next_verified().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
+                _ = self.published.bell.recv().fuse() => Turn::Bell,
                 () = (&mut self.timer).fuse() => Turn::Timer,
             };
             self.notice_sleep(if let Turn::Wake(wake) = &turn { Some(*wake) } else { None });
@@ -197,6 +203,7 @@ impl Driver {
                 Turn::Swarm(event) => self.swarm_event(*event),
                 Turn::Verified(verified) => self.gossiped(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
+                Turn::Bell => self.take_asks(),
                 Turn::Timer => {
                     self.timer_at = None;
                     self.handle(Input::Tick);
@@ -299,6 +306,7 @@ impl Driver {
     /// The last words: what is left fails, and all who wait are told.
     fn finish(self) {
         drop(self.receipts);
+        self.transfers.stop();
         for (_, answer) in self.answers {
             // Whoever asked may be gone.
             let _ = answer.send(Err(ConnectError::ShuttingDown));

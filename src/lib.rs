@@ -40,6 +40,8 @@ mod peer;
 mod platform;
 mod receipt;
 mod store;
+mod transfer;
+mod transfers;
 mod transport;
 mod wire;
 
@@ -56,6 +58,11 @@ pub use peer::{
     ConnectTarget, ConnectionKind, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, PerPriority, Phase,
 };
 pub use receipt::{Receipt, ReceiptState};
+pub use transfer::{
+    MAX_KIND, MAX_META, MAX_NAME, PayloadHash, TransferDirection, TransferId, TransferOffer, TransferProgress,
+    TransferState,
+};
+pub use transfers::{IncomingTransfer, Transfer, TransferPrefix, TransferSource, Transfers};
 
 /// The body of the program `cpc-probe`.
 #[cfg(all(native, feature = "probe"))]

@@ -12,7 +12,7 @@ use browser as here;
 #[cfg(native)]
 use native as here;
 
-pub(crate) use here::{Storage, Wakes, offload, spawn, start, swarm_config};
+pub(crate) use here::{File, Storage, Wakes, offload, spawn, start, swarm_config};
 
 use std::{
     sync::{

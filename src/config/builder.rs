@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 
 use super::{
     ConnectionsConfig, DeliveryConfig, DiscoveryConfig, IceServer, LimitsConfig, NetworkConfig, RelayConfig, Security,
-    TransportConfig,
+    TransfersConfig, TransportConfig,
 };
 use crate::error::ConfigError;
 
@@ -135,6 +135,13 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn delivery(mut self, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
         change(&mut self.config.delivery);
+        self
+    }
+
+    /// Sets anything of the section on transfers.
+    #[must_use]
+    pub fn transfers(mut self, change: impl FnOnce(&mut TransfersConfig)) -> Self {
+        change(&mut self.config.transfers);
         self
     }
 

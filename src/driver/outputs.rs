@@ -88,6 +88,7 @@ impl Driver {
                 Ok(record) => self.handle(Input::OwnRecord { record }),
                 Err(error) => tracing::warn!(%error, "the node's own record can't be signed"),
             },
+            Output::Transfer(output) => self.transfer_output(output),
             Output::Event(event) => self.news.push_back(News::Event(event)),
             Output::Deliver(message) => self.news.push_back(News::Message(message)),
             Output::Receipt { nonce, state } => self.news.push_back(News::Receipt(nonce, state)),
@@ -109,6 +110,7 @@ impl Driver {
         self.links.remove(&connection);
         self.swarm.close_connection(connection);
         self.swarm.behaviour_mut().lanes.forget(peer, connection);
+        self.swarm.behaviour_mut().transfers.forget(connection);
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 

@@ -1,7 +1,9 @@
 //! The page's event loop and IndexedDB, and what wakes it.
 
+mod file;
 mod wakes;
 
+pub(crate) use file::File;
 pub(crate) use wakes::Wakes;
 
 use std::{cell::Cell, future::Future, rc::Rc};

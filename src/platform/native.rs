@@ -1,7 +1,9 @@
 //! Threads, tokio and the file system.
 
+mod file;
 mod wakes;
 
+pub(crate) use file::File;
 pub(crate) use wakes::Wakes;
 
 use std::{

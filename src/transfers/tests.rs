@@ -1,0 +1,1 @@
+//! The machines of both sides against each other.
