@@ -87,14 +87,14 @@ pub(crate) struct TransferHandler {
     /// Waits for a stream; bounded by the transfers that may run and [`MAX_TELLING`].
     orders: VecDeque<Order>,
     tasks: FuturesUnordered<BoxFuture<'static, Ended>>,
-    report_sender: Sender<Report>,
-    reports: Pin<Box<Receiver<Report>>>,
+    /// There while something runs: a channel takes the memory for all that it may hold at once, and most connections
+    /// never see a transfer.
+    reports: Option<(Sender<Report>, Pin<Box<Receiver<Report>>>)>,
     events: VecDeque<HandlerEvent>,
 }
 
 impl TransferHandler {
     pub(super) fn new(peer: PeerId, settings: Settings, max_per_peer: usize) -> Self {
-        let (report_sender, reports) = async_channel::bounded(REPORT_CAPACITY);
         Self {
             peer,
             settings,
@@ -103,8 +103,7 @@ impl TransferHandler {
             telling: 0,
             orders: VecDeque::new(),
             tasks: FuturesUnordered::new(),
-            report_sender,
-            reports: Box::pin(reports),
+            reports: None,
             events: VecDeque::new(),
         }
     }
@@ -112,7 +111,7 @@ impl TransferHandler {
     /// Lets the tasks work, and takes what they report. Reports come before the end of the task that made them.
     fn next_event(&mut self, context: &mut Context<'_>) -> Option<HandlerEvent> {
         while let Poll::Ready(Some(ended)) = self.tasks.poll_next_unpin(context) {
-            while let Ok(report) = self.reports.try_recv() {
+            while let Some(Ok(report)) = self.reports.as_ref().map(|(_, reports)| reports.try_recv()) {
                 self.events.push_back(HandlerEvent::Report(report));
             }
             match ended {
@@ -131,10 +130,22 @@ impl TransferHandler {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        match self.reports.as_mut().poll_next(context) {
-            Poll::Ready(report) => report.map(HandlerEvent::Report),
-            Poll::Pending => None,
+        let (_, reports) = self.reports.as_mut()?;
+        if let Poll::Ready(report) = reports.as_mut().poll_next(context) {
+            return report.map(HandlerEvent::Report);
         }
+        if self.tasks.is_empty() {
+            self.reports = None;
+        }
+        None
+    }
+
+    fn report_sender(&mut self) -> Sender<Report> {
+        let (sender, _) = self.reports.get_or_insert_with(|| {
+            let (sender, reports) = async_channel::bounded(REPORT_CAPACITY);
+            (sender, Box::pin(reports))
+        });
+        sender.clone()
     }
 }
 
@@ -173,14 +184,14 @@ impl ConnectionHandler for TransferHandler {
                     return;
                 }
                 self.inbound += 1;
-                let task = receive(stream, self.peer, self.settings, self.report_sender.clone());
+                let task = receive(stream, self.peer, self.settings, self.report_sender());
                 self.tasks.push(task.map(Ended::Inbound).boxed());
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info }) => {
                 match info {
                     Order::Send { attempt, outbox } => {
                         let key = outbox.watch.key;
-                        let task = send(stream, attempt, outbox, self.settings, self.report_sender.clone());
+                        let task = send(stream, attempt, outbox, self.settings, self.report_sender());
                         let ended = move |(outcome, moved)| Ended::Outbound(key, attempt, outcome, moved);
                         self.tasks.push(task.map(ended).boxed());
                     }

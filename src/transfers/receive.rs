@@ -267,6 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
     }
 
     fn end(&mut self, outcome: Outcome) {
+        self.report();
         if let Outcome::Corrupt { offset } = outcome {
             let _ = self.reports.try_send(Report::Rejected(corrupt(offset)));
         }

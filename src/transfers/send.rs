@@ -38,7 +38,6 @@ pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     let Some(claim) = outbox.shell.clone().claim(attempt).await else { return (Outcome::Revoked, 0) };
     let mut task = SendTask::new(stream, attempt, &outbox, claim, settings, reports);
     let outcome = poll_fn(|context| task.poll(context)).await;
-    outbox.watch.set_transferred(Sender::transferred(&task.claim.ledger));
     (outcome, task.moved)
 }
 
@@ -136,6 +135,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
 
     /// Says why it ends, if the other side doesn't know, and ends.
     fn end(&mut self, outcome: Outcome) {
+        self.outbox.watch.set_transferred(Sender::transferred(&self.claim.ledger));
+        self.report();
         match farewell(&outcome) {
             Some(frame) => self.pipe.say(&frame),
             // Half of what waits is of no use to anybody.

@@ -164,6 +164,9 @@ impl Sender {
                 if ours.is_none() && matches!(self.phase, Phase::Running) {
                     return Err(senseless("it is done before everything was sent".to_owned()));
                 }
+                for (length, hash, last) in std::mem::take(&mut ledger.under_way) {
+                    ledger.acknowledged.push(length, hash, last);
+                }
                 Ok(Some(Outcome::Finished(hash)))
             }
             (frame, phase) => Err(senseless(format!("{frame:?} in the phase {phase:?}"))),
