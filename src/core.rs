@@ -129,12 +129,12 @@ impl Core {
             Input::Connect(request) => self.connect(now, request),
             Input::Disconnect { request, peer } => self.disconnect(now, request, peer),
             Input::Send { peer, message } => {
-                self.health.accepted(message.priority);
+                self.health.accepted(message.letter.priority);
                 self.routing.outbox.accept(peer, message, true);
                 self.deliver_mail(now, peer);
             }
             Input::BroadcastNeighbors { message } => {
-                self.health.accepted(message.priority);
+                self.health.accepted(message.letter.priority);
                 let peers = self.connections.speaking_cpc().collect::<Vec<_>>();
                 if peers.is_empty() {
                     self.health.stats.broadcasts_dropped += 1;
@@ -147,7 +147,7 @@ impl Core {
                 }
             }
             Input::BroadcastGossip { topic, message } => {
-                self.health.accepted(message.priority);
+                self.health.accepted(message.letter.priority);
                 let dropped = self.routing.pending.push(now, topic, message, &mut self.out);
                 self.health.stats.broadcasts_dropped += dropped;
             }
@@ -224,8 +224,13 @@ impl Core {
             Input::Online(online) => self.online(now, online),
             Input::Frames { peer, batch, bytes } => {
                 self.health.stats.bytes_received += bytes as u64;
+                let room = batch.iter().flatten().any(|incoming| !incoming.acknowledged.is_empty());
                 for result in batch {
                     self.frame(now, peer, result, true);
+                }
+                // What waited because so much was unacknowledged can leave.
+                if room {
+                    self.deliver_mail(now, peer);
                 }
             }
             Input::Gossiped { source, ticket, result } => {

@@ -26,6 +26,20 @@ pub(crate) struct Frame {
     pub(crate) payload: Bytes,
 }
 
+/// A message of this node, before the wire encodes and signs it. It stays content until it leaves, so that messages that
+/// leave together can share a signature, and so that what is kept on disk needs no key to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Letter {
+    pub(crate) nonce: u64,
+    pub(crate) kind: MessageKind,
+    pub(crate) priority: Priority,
+    pub(crate) addressing: Addressing,
+    /// The node's clock when the app handed it over, milliseconds since the Unix epoch.
+    pub(crate) created_at: u64,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) payload: Bytes,
+}
+
 /// Whom a frame is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Addressing {

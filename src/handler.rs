@@ -22,7 +22,7 @@ use crate::{
     driver::{Command, Driver, Parts, Published},
     error::{CommandError, ConnectError, SendError, StartError, TransferError},
     event::DiscoverTarget,
-    frame::Addressing,
+    frame::{Addressing, Letter},
     identity::{Identity, next_epoch},
     message::{BroadcastScope, GroupName, Message, MessageId, MessageKind, Priority},
     peer::{ConnectTarget, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, Phase},
@@ -193,7 +193,7 @@ impl NetworkHandler {
         if peer == self.local_peer_id() {
             return Err(SendError::ToSelf(peer));
         }
-        let (id, message) = self.outgoing(&message, priority, &Addressing::Peer(peer))?;
+        let (id, message) = self.outgoing(&message, priority, Addressing::Peer(peer))?;
         let limit = self.inner.places.limit();
         let place = self.inner.places.take().ok_or(SendError::QueueFull { limit })?;
         let (writer, receipt) = ReceiptWriter::new(id, place);
@@ -218,11 +218,13 @@ impl NetworkHandler {
             BroadcastScope::Group(group) if self.groups().contains(group) => Addressing::Group(group.clone()),
             BroadcastScope::Group(group) => return Err(SendError::NotAMember(group.clone())),
         };
-        let (id, message) = self.outgoing(&message, priority, &addressing)?;
+        let (id, message) = self.outgoing(&message, priority, addressing)?;
         self.submit(match scope {
-            BroadcastScope::All => Command::BroadcastGossip { topic: Topic::All, message },
+            BroadcastScope::All => Command::BroadcastGossip { topic: Topic::All, message: self.signed(message) },
             BroadcastScope::Neighbors => Command::BroadcastNeighbors { message },
-            BroadcastScope::Group(group) => Command::BroadcastGossip { topic: Topic::Group(group), message },
+            BroadcastScope::Group(group) => {
+                Command::BroadcastGossip { topic: Topic::Group(group), message: self.signed(message) }
+            }
         })?;
         Ok(id)
     }
@@ -398,12 +400,12 @@ impl NetworkHandler {
 }
 
 impl NetworkHandler {
-    /// Checks a message, gives it its nonce, and signs it here, in the caller's thread.
+    /// Checks a message and gives it its nonce.
     fn outgoing(
         &self,
         message: &Message,
         priority: Priority,
-        addressing: &Addressing,
+        addressing: Addressing,
     ) -> Result<(MessageId, OutgoingMessage), SendError> {
         let limit = self.inner.config.limits.max_payload;
         let size = message.payload().len();
@@ -418,12 +420,25 @@ impl NetworkHandler {
         }
         // More than 2^32 messages in one run go on into the next epochs, which the clock passes by later.
         let nonce = self.inner.nonce.fetch_add(1, Ordering::Relaxed);
-        let (key, created_at) = (self.inner.identity.key(), platform::unix_millis());
-        let frame = wire::message_frame(message, nonce, priority, addressing, created_at, key)
-            .expect("an Ed25519 key, and identities have no others, signs without fail");
+        let letter = Letter {
+            nonce,
+            kind: message.kind(),
+            priority,
+            addressing,
+            created_at: platform::unix_millis(),
+            ttl: message.ttl(),
+            payload: message.payload().clone(),
+        };
         let id = MessageId { sender: self.local_peer_id(), nonce };
         let accepted_at = self.inner.clock.elapsed();
-        Ok((id, OutgoingMessage { nonce, priority, ttl: message.ttl(), accepted_at, slept: Duration::ZERO, frame }))
+        Ok((id, OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None }))
+    }
+
+    /// Signs a post, here in the caller's thread: everybody who passes it on passes on these bytes.
+    fn signed(&self, message: OutgoingMessage) -> OutgoingMessage {
+        let frame = wire::message_frame(&message.letter, self.inner.identity.key())
+            .expect("an Ed25519 key, and identities have no others, signs without fail");
+        OutgoingMessage { signed: Some(frame), ..message }
     }
 
     fn submit(&self, command: Command) -> Result<(), SendError> {

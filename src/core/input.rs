@@ -9,7 +9,7 @@ use super::transfers::{TransferInput, TransferOutput};
 use crate::{
     error::ConnectError,
     event::{DiscoverTarget, DiscoverySource, NetworkEvent},
-    frame::{ControlContent, Incoming, Rejection, SignedRecord},
+    frame::{ControlContent, Incoming, Letter, Rejection, SignedRecord},
     message::{GroupName, Priority, ReceivedMessage},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
@@ -80,23 +80,23 @@ pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     }
 }
 
-/// A message as the outbox and gossip see it: its frame, signed, and what is needed to treat it well.
+/// A message as the outbox and gossip see it: what it says, and what is needed to treat it well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutgoingMessage {
-    pub(crate) nonce: u64,
-    pub(crate) priority: Priority,
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) letter: Letter,
     /// When the app handed it over, since the node's start.
     pub(crate) accepted_at: Duration,
     /// Time the node has slept since then, which its clock doesn't count and the message's time to live does.
     pub(crate) slept: Duration,
-    pub(crate) frame: Bytes,
+    /// A post's frame, signed: gossip passes it on as it is. `None` for what goes by the lanes, which sign what leaves
+    /// together.
+    pub(crate) signed: Option<Bytes>,
 }
 
 impl OutgoingMessage {
     /// When it is not worth delivering any more: after its time to live or the general time-out.
     pub(crate) fn end(&self, timeout: Duration) -> Duration {
-        self.accepted_at + self.ttl.map_or(timeout, |ttl| ttl.saturating_sub(self.slept).min(timeout))
+        self.accepted_at + self.letter.ttl.map_or(timeout, |ttl| ttl.saturating_sub(self.slept).min(timeout))
     }
 }
 
@@ -298,8 +298,7 @@ pub(crate) enum Output {
     ClosePeer(PeerId),
     Transmit {
         peer: PeerId,
-        priority: Priority,
-        frame: Bytes,
+        letter: Letter,
     },
     Control {
         peer: PeerId,

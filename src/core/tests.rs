@@ -7,8 +7,8 @@ use libp2p::{Multiaddr, PeerId};
 use super::*;
 use crate::{
     event::{DiscoverTarget, DiscoverySource, StateCause},
-    frame::{NonceRange, SignedRecord},
-    message::Priority,
+    frame::{Addressing, Letter, NonceRange, SignedRecord},
+    message::{MessageKind, Priority},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
 };
@@ -78,12 +78,18 @@ impl Bench {
 
     pub(super) fn message(&self, nonce: u64, priority: Priority, ttl: Option<Duration>) -> OutgoingMessage {
         OutgoingMessage {
-            nonce,
-            priority,
-            ttl,
+            letter: Letter {
+                nonce,
+                kind: MessageKind::Event,
+                priority,
+                addressing: Addressing::Anyone,
+                created_at: self.now.unix_millis,
+                ttl,
+                payload: "hello".into(),
+            },
             accepted_at: self.now.since_start,
             slept: Duration::ZERO,
-            frame: nonce.to_be_bytes().to_vec().into(),
+            signed: None,
         }
     }
 }
@@ -94,7 +100,7 @@ pub(super) fn address(text: &str) -> Multiaddr {
 
 pub(super) fn transmitted(outputs: &[Output]) -> Vec<u64> {
     let frames = outputs.iter().filter_map(|output| match output {
-        Output::Transmit { frame, .. } => Some(u64::from_be_bytes(frame[..].try_into().expect("a nonce"))),
+        Output::Transmit { letter, .. } => Some(letter.nonce),
         _ => None,
     });
     frames.collect()
@@ -226,6 +232,24 @@ fn an_acknowledgement_that_does_not_come_means_sending_again_and_in_the_end_fail
     let waited = Duration::from_secs(12);
     let error = crate::error::DeliveryError::Unacknowledged { peer, waited };
     assert!(outputs.contains(&Output::Receipt { nonce: 1, state: ReceiptState::Failed { error } }), "{outputs:?}");
+}
+
+#[test]
+fn acknowledgements_make_room_for_what_waits() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    bench.open(peer, false, None);
+    let mut sent = Vec::new();
+    for nonce in 0..600 {
+        sent.extend(transmitted(&bench.send(peer, nonce, Priority::Medium)));
+        let written = Input::Written { peer, priority: Priority::Medium, count: 1, bytes: 9 };
+        sent.extend(transmitted(&bench.handle(written)));
+    }
+    assert_eq!(sent.len(), 512, "no more is unacknowledged at a time");
+    let acknowledged = vec![NonceRange { first: 0, last: 49 }];
+    let batch = vec![Ok(Incoming { content: Content::Nothing, acknowledged })];
+    let outputs = bench.handle(Input::Frames { peer, batch, bytes: 9 });
+    assert_eq!(transmitted(&outputs), (512..562).collect::<Vec<_>>());
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Driver {
                 self.handle(Input::Disconnect { request, peer });
             }
             Command::Send { peer, message, receipt } => {
-                self.receipts.insert(message.nonce, receipt);
+                self.receipts.insert(message.letter.nonce, receipt);
                 self.handle(Input::Send { peer, message });
             }
             Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),

@@ -206,14 +206,19 @@ impl Driver {
     }
 
     pub(super) fn publish(&mut self, topic: Topic, message: OutgoingMessage) {
-        match self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, &topic, message.frame.clone()) {
-            Ok(()) => self.handle(Input::Published { nonce: message.nonce, priority: message.priority }),
+        let Some(frame) = message.signed.clone() else {
+            debug_assert!(false, "a post is signed where it is accepted");
+            return self.handle(Input::PublishDropped);
+        };
+        let (nonce, priority) = (message.letter.nonce, message.letter.priority);
+        match self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, &topic, frame) {
+            Ok(()) => self.handle(Input::Published { nonce, priority }),
             Err(error @ PublishError::NoPeersSubscribedToTopic) => {
-                tracing::debug!(%error, nonce = message.nonce, "a broadcast has to wait");
+                tracing::debug!(%error, nonce, "a broadcast has to wait");
                 self.handle(Input::PublishFailed { topic, message });
             }
             Err(error) => {
-                tracing::warn!(%error, nonce = message.nonce, "a broadcast could not leave");
+                tracing::warn!(%error, nonce, "a broadcast could not leave");
                 self.handle(Input::PublishDropped);
             }
         }

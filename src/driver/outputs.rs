@@ -9,7 +9,8 @@ use super::{CLOSING, Driver, News, Stop};
 use crate::{
     core::{Input, LinkId, Output},
     event::NetworkEvent,
-    wire,
+    frame::ControlContent,
+    wire::{self, Parcel},
 };
 
 impl Driver {
@@ -60,15 +61,19 @@ impl Driver {
                 // When there is no connection any more, it was closed meanwhile.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
-            Output::Transmit { peer, priority, frame } => {
-                if self.swarm.behaviour_mut().lanes.send(peer, priority, frame).is_err() {
+            Output::Transmit { peer, letter } => {
+                let priority = letter.priority;
+                if !self.swarm.behaviour_mut().lanes.send(peer, priority, Parcel::Letter(letter)) {
                     self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
                 }
             }
             Output::Control { peer, content } => {
                 let priority = content.priority();
-                let frame = wire::control_frame(content);
-                if self.swarm.behaviour_mut().lanes.send(peer, priority, frame).is_err() {
+                let parcel = match content {
+                    ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
+                    content => Parcel::Frame(wire::control_frame(content)),
+                };
+                if !self.swarm.behaviour_mut().lanes.send(peer, priority, parcel) {
                     self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
                 }
             }

@@ -42,6 +42,15 @@ pub struct CpcMessage {
     /// only for the author's neighbours: nobody passes it on
     #[prost(bool, tag = "14")]
     pub neighbors: bool,
+    /// of the payload, which is signed as it stands here
+    #[prost(enumeration = "cpc_message::Encoding", tag = "15")]
+    pub encoding: i32,
+    /// of a message that shares its signature; not signed
+    #[prost(message, optional, tag = "16")]
+    pub proof: ::core::option::Option<Proof>,
+    /// only in BATCH
+    #[prost(message, optional, tag = "17")]
+    pub batch: ::core::option::Option<Batch>,
 }
 /// Nested message and enum types in `CpcMessage`.
 pub mod cpc_message {
@@ -157,6 +166,8 @@ pub mod cpc_message {
         Acknowledge = 8,
         /// CONTROL: the sender wants the connection closed; who hears it closes
         Goodbye = 9,
+        /// CONTROL: only carries `batch`, and perhaps `acknowledged`
+        Batch = 10,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -175,6 +186,7 @@ pub mod cpc_message {
                 Self::Error => "ERROR",
                 Self::Acknowledge => "ACKNOWLEDGE",
                 Self::Goodbye => "GOODBYE",
+                Self::Batch => "BATCH",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -190,10 +202,33 @@ pub mod cpc_message {
                 "ERROR" => Some(Self::Error),
                 "ACKNOWLEDGE" => Some(Self::Acknowledge),
                 "GOODBYE" => Some(Self::Goodbye),
+                "BATCH" => Some(Self::Batch),
                 _ => None,
             }
         }
     }
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Encoding {
+        Raw = 0,
+        Lz4 = 1,
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Batch {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub signature: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub messages: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proof {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub siblings: ::prost::bytes::Bytes,
 }
 /// Nonces from first to last, both included.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

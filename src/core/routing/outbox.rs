@@ -101,7 +101,7 @@ impl Outbox {
         } else {
             queue.unreceipted += 1;
         }
-        let (nonce, lane) = (message.nonce, message.priority.lane());
+        let (nonce, lane) = (message.letter.nonce, message.letter.priority.lane());
         let timer = message.end(self.config.timeout);
         self.timers.insert((timer, peer, nonce));
         queue.waiting[lane].insert(nonce);
@@ -125,7 +125,7 @@ impl Outbox {
                 self.timers.insert((entry.timer, peer, *nonce));
                 continue;
             }
-            queue.waiting[entry.message.priority.lane()].insert(*nonce);
+            queue.waiting[entry.message.letter.priority.lane()].insert(*nonce);
             retime(&mut self.timers, peer, *nonce, entry, self.config.timeout, now);
         }
     }
@@ -142,7 +142,7 @@ impl Outbox {
     /// The node has slept so long: what is only good for a time has aged. Time-outs have not come closer by it.
     pub(crate) fn slept(&mut self, now: Now, slept: Duration) {
         for (peer, queue) in &mut self.queues {
-            for (nonce, entry) in queue.entries.iter_mut().filter(|(_, entry)| entry.message.ttl.is_some()) {
+            for (nonce, entry) in queue.entries.iter_mut().filter(|(_, entry)| entry.message.letter.ttl.is_some()) {
                 entry.message.slept += slept;
                 retime(&mut self.timers, *peer, *nonce, entry, self.config.timeout, now);
             }
@@ -196,7 +196,7 @@ impl Outbox {
             let Some(queue) = self.queues.get_mut(&peer) else { continue };
             let Some(entry) = queue.entries.get_mut(&nonce) else { continue };
             let waited = now.since_start.saturating_sub(entry.message.accepted_at);
-            if let Some(ttl) = entry.message.ttl.filter(|ttl| waited + entry.message.slept >= *ttl) {
+            if let Some(ttl) = entry.message.letter.ttl.filter(|ttl| waited + entry.message.slept >= *ttl) {
                 let state = ReceiptState::Failed { error: DeliveryError::Expired { ttl } };
                 expired.failed += u64::from(self.end(peer, nonce, state, out));
             } else if waited >= self.config.timeout || entry.attempts >= MAX_ATTEMPTS {
@@ -209,8 +209,8 @@ impl Outbox {
                 expired.failed += u64::from(self.end(peer, nonce, ReceiptState::Failed { error }, out));
             } else {
                 if entry.resend_at.take().is_some() {
-                    queue.unacknowledged[entry.message.priority.lane()] -= 1;
-                    queue.waiting[entry.message.priority.lane()].insert(nonce);
+                    queue.unacknowledged[entry.message.letter.priority.lane()] -= 1;
+                    queue.waiting[entry.message.letter.priority.lane()].insert(nonce);
                     expired.resend.insert(peer);
                 }
                 retime(&mut self.timers, peer, nonce, entry, self.config.timeout, now);
@@ -247,7 +247,7 @@ impl Outbox {
                 entry.attempts += 1;
                 entry.resend_at = Some(now.since_start + self.config.acknowledge_timeout);
                 retime(&mut self.timers, peer, nonce, entry, self.config.timeout, now);
-                out.extend([Output::Transmit { peer, priority, frame: entry.message.frame.clone() }]);
+                out.extend([Output::Transmit { peer, letter: entry.message.letter.clone() }]);
                 if entry.receipt {
                     out.extend([Output::Receipt { nonce, state: ReceiptState::Sent }]);
                 }
@@ -302,7 +302,7 @@ impl Outbox {
     fn end(&mut self, peer: PeerId, nonce: u64, state: ReceiptState, out: &mut impl Extend<Output>) -> bool {
         let Some(queue) = self.queues.get_mut(&peer) else { return false };
         let Some(entry) = queue.entries.remove(&nonce) else { return false };
-        let lane = entry.message.priority.lane();
+        let lane = entry.message.letter.priority.lane();
         queue.waiting[lane].remove(&nonce);
         if entry.resend_at.is_some() {
             queue.unacknowledged[lane] -= 1;
