@@ -252,7 +252,7 @@ fn silence_and_standstill_end_an_attempt() {
     assert!(matches!(unanswered, Some(Outcome::Failed(TransferError::Unanswered { .. }))), "{unanswered:?}");
     let accept = Frame::Accept { offset: 0, prefix: [0; 32], max_chunk: UNIT };
     assert_eq!(sender.heard(12 * second, accept, &mut ledger), Ok(None));
-    for at in 13..=73 {
+    for at in 13..=72 {
         assert_eq!(sender.overdue(at * second), None);
         assert_eq!(sender.heard(at * second, Frame::Alive, &mut ledger), Ok(None));
     }

@@ -42,14 +42,16 @@ impl Tree {
 
     /// Whether a chunk of this length can follow.
     pub(crate) fn fits(&self, length: u64, last: bool) -> bool {
-        let aligned = self.length % UNIT == 0 && self.whole.is_none();
+        if self.length % UNIT != 0 || self.whole.is_some() {
+            return false;
+        }
         let within = length <= MAX_CHUNK && max_subtree_len(self.length).is_none_or(|most| length <= most);
         // A payload of nothing is one chunk of nothing; nothing at the end of another would be a chunk for no reason.
         let shape = match last {
             true => length > 0 || self.length == 0,
             false => length.is_power_of_two() && length >= UNIT,
         };
-        aligned && within && shape
+        within && shape
     }
 
     /// The longest chunk that may follow, at most `limit`: what lies before it must be a multiple of it.

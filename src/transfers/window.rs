@@ -56,10 +56,10 @@ impl Window {
         }
     }
 
-    /// How long the next chunk may be; `None` while too much is under way. A quarter of the window at most, so that
-    /// acknowledgements come in a steady stream.
+    /// How long the next chunk may be; `None` while too much is under way. An eighth of the window at most, so that
+    /// acknowledgements come in a steady stream and the time that a chunk itself takes looks like no queue.
     pub(crate) fn room(&mut self) -> Option<u64> {
-        let chunk = (self.size / 4).max(UNIT);
+        let chunk = (self.size / 8).max(UNIT);
         let room = self.sent - self.acknowledged + chunk <= self.size;
         self.was_full |= !room;
         room.then_some(chunk)
@@ -101,10 +101,11 @@ impl Window {
             self.size += if grow { newly } else { 0 };
         } else {
             self.beginning = false;
-            // From -1, where the queue is twice as long as it may be or longer, to 1, where there is none. A window
-            // moves by at most half of itself within a round trip.
+            // From -1, where the queue is twice as long as it may be or longer, to 1, where there is none. What is done
+            // about it shows a round trip later; the gain is half of what would make that swing for ever.
             let off = (1.0 - queue.as_secs_f64() / target.as_secs_f64()).max(-1.0);
-            let step = newly as f64 * off / 2.0;
+            let gain = 0.5 * target.as_secs_f64() / (base + target).as_secs_f64();
+            let step = newly as f64 * off * gain;
             if step < 0.0 || grow {
                 self.size = self.size.saturating_add_signed(step as i64);
             }
