@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    ops::Range,
     path::Path,
     pin::Pin,
     sync::Arc,
@@ -39,9 +40,9 @@ pub(crate) struct Taking {
     pub(crate) writer: Box<dyn AsyncWrite + Send + Unpin>,
     /// All that is verified.
     pub(crate) tree: Tree,
-    /// The verified chunk that the writer has not taken as a whole, and how much of it it has.
-    pub(crate) unwritten: Vec<u8>,
-    pub(crate) written: usize,
+    /// The verified chunk that the writer has not taken as a whole: where it lies, and which part of that is to come.
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) unwritten: Range<usize>,
     /// The writer has been flushed and closed.
     pub(crate) closed: bool,
 }
@@ -121,7 +122,7 @@ impl IncomingTransfer {
             return Err(TransferError::Gone);
         }
         inbox.watch.set_transferred(tree.length());
-        inbox.shell.put(Taking { writer: Box::new(writer), tree, unwritten: Vec::new(), written: 0, closed: false });
+        inbox.shell.put(Taking { writer: Box::new(writer), tree, buffer: Vec::new(), unwritten: 0..0, closed: false });
         inbox.watch.desk.ask(Ask::Taken(inbox.watch.key));
         Ok(Transfer::new(inbox.watch.clone()))
     }

@@ -181,6 +181,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
         receiver,
         announced: None,
         chunk: Vec::new(),
+        length: 0,
         filled: 0,
         idle: settings.patience.idle,
         reports,
@@ -201,6 +202,7 @@ struct ReceiveTask<S> {
     /// The chunk that comes, and as much of it as has come.
     announced: Option<Announced>,
     chunk: Vec<u8>,
+    length: usize,
     filled: usize,
     idle: Duration,
     reports: Reports<Report>,
@@ -281,21 +283,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
     /// Gives the writer what it hasn't taken; at the end closes it.
     fn write(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let now = self.pipe.now();
-        let Taking { writer, tree, unwritten, written, closed } = &mut *self.claim;
-        while *written < unwritten.len() {
-            let count = ready!(Pin::new(&mut *writer).poll_write(context, &unwritten[*written..]))?;
+        let Taking { writer, tree, buffer, unwritten, closed } = &mut *self.claim;
+        while !unwritten.is_empty() {
+            let count = ready!(Pin::new(&mut *writer).poll_write(context, &buffer[unwritten.clone()]))?;
             if count == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
-            *written += count;
+            unwritten.start += count.min(unwritten.len());
             self.receiver.wrote(now);
-        }
-        if !unwritten.is_empty() {
-            // The memory goes back to the next chunk.
-            std::mem::swap(&mut self.chunk, unwritten);
-            unwritten.clear();
-            *written = 0;
-            self.inbox.watch.set_transferred(tree.length());
+            if unwritten.is_empty() {
+                self.inbox.watch.set_transferred(tree.length());
+            }
         }
         if tree.whole().is_some() && !*closed {
             ready!(Pin::new(&mut *writer).poll_flush(context))?;
@@ -319,7 +317,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
                     self.filled = 0;
                     // The length is within the limit, or there would be no announcement.
                     let length = announced.map_or(0, |announced| announced.length);
-                    self.chunk.resize(usize::try_from(length).expect("below 1 MiB"), 0);
+                    self.length = usize::try_from(length).expect("below 1 MiB");
+                    // What is there from the chunks before is written over.
+                    if self.chunk.len() < self.length {
+                        self.chunk.resize(self.length, 0);
+                    }
                     Ok(0)
                 }
                 Ok(Err(outcome)) => Err(outcome),
@@ -327,8 +329,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
             });
         };
         let mut count = 0;
-        if self.filled < self.chunk.len() {
-            count = match ready!(self.pipe.poll_chunk(context, &mut self.chunk[self.filled..])) {
+        if self.filled < self.length {
+            count = match ready!(self.pipe.poll_chunk(context, &mut self.chunk[self.filled..self.length])) {
                 Ok(count) => count,
                 Err(reason) => return Poll::Ready(Err(Outcome::Broken(reason))),
             };
@@ -336,13 +338,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
             self.moved += count as u64;
             self.receiver.bytes(self.pipe.now());
         }
-        if self.filled == self.chunk.len() {
+        if self.filled == self.length {
             self.announced = None;
-            let Taking { tree, unwritten, .. } = &mut *self.claim;
-            if let Err(outcome) = self.receiver.verify(&self.chunk, announced, tree) {
+            let Taking { tree, buffer, unwritten, .. } = &mut *self.claim;
+            if let Err(outcome) = self.receiver.verify(&self.chunk[..self.length], announced, tree) {
                 return Poll::Ready(Err(outcome));
             }
-            std::mem::swap(&mut self.chunk, unwritten);
+            std::mem::swap(&mut self.chunk, buffer);
+            *unwritten = 0..self.length;
         }
         Poll::Ready(Ok(count))
     }
