@@ -10,6 +10,7 @@
 //! - `discovery`: the peer book, bootstrap, peer exchange, relay reservations.
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
 //! - `transfers`: which payloads are under way, and when a cut one is tried again.
+//! - `keeping`: what of messages outlives the node.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
 //! - `wakes`: what a sleep, or another network, changes.
@@ -19,6 +20,7 @@ mod connections;
 mod discovery;
 mod health;
 mod input;
+mod keeping;
 mod random;
 mod routing;
 mod transfers;
@@ -39,7 +41,7 @@ use crate::{
     error::ConnectError,
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Incoming, Rejection},
-    message::{GroupName, MessageId, Priority, ReceivedMessage},
+    message::{GroupName, MessageId, Priority},
     peer::{ConnectionState, NetworkStats},
 };
 
@@ -48,6 +50,7 @@ pub(crate) use input::{
     Search, Topic,
 };
 pub(crate) use transfers::{Judgement, TransferInput, TransferOutput};
+pub(crate) use routing::Restored;
 pub(crate) use view::PeerView;
 
 use connections::Connections;
@@ -90,6 +93,8 @@ pub(crate) struct Core {
     /// When shutdown gives up waiting for what is queued.
     draining_until: Option<Duration>,
     drained: bool,
+    /// The app has been told that the inbox is full, and it still is.
+    inbox_full_told: bool,
     /// When waiting mail is looked at again though nothing has happened.
     mail_at: Duration,
     out: VecDeque<Output>,
@@ -113,6 +118,7 @@ impl Core {
             random: Random::new(settings.seed),
             draining_until: None,
             drained: false,
+            inbox_full_told: false,
             mail_at: Duration::ZERO,
             out: VecDeque::new(),
             changed: BTreeSet::new(),
@@ -130,8 +136,10 @@ impl Core {
             Input::Disconnect { request, peer } => self.disconnect(now, request, peer),
             Input::Send { peer, message } => {
                 self.health.accepted(message.letter.priority);
-                self.routing.outbox.accept(peer, message, true);
-                self.deliver_mail(now, peer);
+                if let Some(message) = self.routing.journal.accept(peer, message, &mut self.out) {
+                    self.routing.outbox.accept(peer, message, true);
+                    self.deliver_mail(now, peer);
+                }
             }
             Input::BroadcastNeighbors { message } => {
                 self.health.accepted(message.letter.priority);
@@ -172,6 +180,9 @@ impl Core {
             }
             Input::Discover { target } => self.discovery.search(target, &mut self.connections, now, &mut self.out),
             Input::Drain => self.drain(now),
+            Input::Restored(restored) => self.restored(now, *restored),
+            Input::Journal { stored, failing } => self.journal_reported(now, stored, failing),
+            Input::Confirmed { serial } => self.confirmed(serial),
             Input::LinkOpened { peer, link, dial } => {
                 self.health.stats.connections_opened += 1;
                 let address = link.address.clone();
@@ -289,6 +300,7 @@ impl Core {
             Input::Tick => self.tick(now),
         }
         self.settle(now);
+        self.routing.time_marks(now);
     }
 }
 
@@ -302,7 +314,13 @@ impl Core {
                 self.control(peer, ControlContent::Acknowledge(ranges));
             }
         }
-        self.out.pop_front()
+        if self.out.is_empty() {
+            // All that this turn has brought is one round.
+            self.out.extend(self.routing.flush());
+        }
+        let mut output = self.out.pop_front()?;
+        self.routing.journal.look_at(&mut output);
+        Some(output)
     }
 
     /// When to come back with [`Input::Tick`] at the latest.
@@ -313,6 +331,7 @@ impl Core {
             self.upgrades.next_deadline(),
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
+            self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),
             (!self.transfers.wanted().is_empty()).then_some(self.mail_at),
@@ -340,7 +359,16 @@ impl Core {
 
     /// The counters.
     pub(crate) fn stats(&self) -> NetworkStats {
-        NetworkStats { outbox: self.routing.outbox.len(), ..self.health.stats.clone() }
+        NetworkStats {
+            outbox: self.routing.outbox.len(),
+            inbox: self.routing.held.len(),
+            ..self.health.stats.clone()
+        }
+    }
+
+    /// Why messages can't be stored; `None` while they can.
+    pub(crate) fn store_failing(&self) -> Option<&str> {
+        self.routing.journal.failing()
     }
 
     /// Whether shutdown has begun.
@@ -438,13 +466,11 @@ impl Core {
         }
         match incoming.content {
             Content::Message(frame) => {
-                let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups: &self.groups };
+                let has_room = self.has_room();
+                let groups = &self.groups;
+                let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups, has_room };
                 match self.routing.inbox.check(now, frame, context, &self.settings.config) {
-                    Ok(Some(message)) => {
-                        self.deliver(message);
-                        return GossipVerdict::PassOn;
-                    }
-                    Ok(None) => self.health.stats.duplicates += 1,
+                    Ok(checked) => return self.checked(neighbour, checked),
                     Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
                 }
             }
@@ -479,11 +505,6 @@ impl Core {
             Content::Nothing => {}
         }
         GossipVerdict::Ignore
-    }
-
-    fn deliver(&mut self, message: ReceivedMessage) {
-        self.health.stats.messages_received.count(message.priority);
-        self.out.push_back(Output::Deliver(message));
     }
 
     fn reject(&mut self, now: Now, neighbour: PeerId, rejection: Rejection, by_lane: bool) -> GossipVerdict {
@@ -583,7 +604,8 @@ impl Core {
         }
         let Some(until) = self.draining_until else { return };
         let reachable_mail = self.connections.connected().any(|peer| self.routing.outbox.has_mail(&peer));
-        if self.drained || (reachable_mail && now.since_start < until) {
+        let storing = self.routing.journal.is_accepting();
+        if self.drained || ((reachable_mail || storing) && now.since_start < until) {
             return;
         }
         self.drained = true;
@@ -594,6 +616,7 @@ impl Core {
             }
         }
         self.routing.outbox.give_up(&self.settings.local, &mut self.out);
+        self.give_up_keeping();
         self.out.push_back(Output::Drained);
     }
 }

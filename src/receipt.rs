@@ -1,18 +1,20 @@
 //! What becomes of a direct message.
 
+mod places;
+
 use std::{
     fmt,
     future::poll_fn,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
 };
 
+use libp2p::PeerId;
 use serde::Serialize;
 
 use crate::{error::DeliveryError, message::MessageId};
+
+pub(crate) use places::{Place, Places};
 
 /// How far a direct message has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,6 +46,7 @@ impl ReceiptState {
 #[derive(Clone)]
 pub struct Receipt {
     id: MessageId,
+    recipient: PeerId,
     shared: Arc<Shared>,
 }
 
@@ -53,6 +56,10 @@ struct Shared {
 
 struct Inner {
     state: ReceiptState,
+    /// Whether the message is stored, as far as it has to be.
+    accepted: bool,
+    /// It is stored, and goes on at the next start.
+    kept: bool,
     wakers: Vec<Waker>,
 }
 
@@ -60,6 +67,33 @@ impl Receipt {
     /// The message's identity.
     pub fn id(&self) -> MessageId {
         self.id
+    }
+
+    /// Whom it is for.
+    pub fn recipient(&self) -> PeerId {
+        self.recipient
+    }
+
+    /// Waits until the message is accepted: stored, so that it outlives the node (see
+    /// [`Durability`](crate::config::Durability)), or delivered before that. Where nothing is kept, that is at once.
+    ///
+    /// # Errors
+    /// Why it is not accepted: [`DeliveryError::NotStored`] when the disk refused, or what else ended it before it was
+    /// stored.
+    pub async fn accepted(&self) -> Result<(), DeliveryError> {
+        poll_fn(|context| {
+            let mut inner = self.shared.lock();
+            match &inner.state {
+                _ if inner.accepted => Poll::Ready(Ok(())),
+                ReceiptState::Delivered => Poll::Ready(Ok(())),
+                ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
+                _ => {
+                    inner.wake_later(context.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
     /// How far it has come.
@@ -121,18 +155,31 @@ impl Inner {
     }
 }
 
-/// The network's end of a receipt. Dropped without a final state, it says that the node was shut down.
+/// The network's end of a receipt. Dropped without a final state, it says that the node was shut down, and whether the
+/// message is kept.
 pub(crate) struct ReceiptWriter {
     receipt: Receipt,
-    _place: Place,
+    place: Place,
 }
 
 impl ReceiptWriter {
-    /// A receipt and its writer, which holds a place in the outbox until it is dropped.
-    pub(crate) fn new(id: MessageId, place: Place) -> (Self, Receipt) {
-        let inner = Inner { state: ReceiptState::Queued, wakers: Vec::new() };
-        let receipt = Receipt { id, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
-        (Self { receipt: receipt.clone(), _place: place }, receipt)
+    /// A receipt and its writer, which holds a place in the outbox until it is dropped. `accepted` says that nothing has
+    /// to be stored.
+    pub(crate) fn new(id: MessageId, recipient: PeerId, place: Place, accepted: bool) -> (Self, Receipt) {
+        let inner = Inner { state: ReceiptState::Queued, accepted, kept: false, wakers: Vec::new() };
+        let receipt = Receipt { id, recipient, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
+        place.register(&receipt);
+        (Self { receipt: receipt.clone(), place }, receipt)
+    }
+
+    /// The message is stored.
+    pub(crate) fn accept(&self) {
+        let wakers = {
+            let mut inner = self.receipt.shared.lock();
+            (inner.accepted, inner.kept) = (true, true);
+            std::mem::take(&mut inner.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Moves the receipt on; what is final stays.
@@ -151,43 +198,11 @@ impl ReceiptWriter {
 
 impl Drop for ReceiptWriter {
     fn drop(&mut self) {
-        self.set(ReceiptState::Failed { error: DeliveryError::ShutDown { id: self.receipt.id } });
-    }
-}
-
-/// How many messages the outbox may hold, shared by all handles of a node.
-#[derive(Debug, Clone)]
-pub(crate) struct Places {
-    taken: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-/// One message's place in the outbox, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    taken: Arc<AtomicUsize>,
-}
-
-impl Places {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { taken: Arc::default(), limit }
-    }
-
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Takes a place; `None` when the outbox is full.
-    pub(crate) fn take(&self) -> Option<Place> {
-        let room = |taken: usize| (taken < self.limit).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
-        Some(Place { taken: self.taken.clone() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
+        let id = self.receipt.id;
+        let kept = self.receipt.shared.lock().kept;
+        let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
+        self.set(ReceiptState::Failed { error });
+        self.place.give_back(self.receipt.id.nonce);
     }
 }
 
@@ -200,7 +215,7 @@ mod tests {
 
     fn pair(places: &Places) -> (ReceiptWriter, Receipt) {
         let id = MessageId { sender: PeerId::random(), nonce: 1 };
-        ReceiptWriter::new(id, places.take().expect("room"))
+        ReceiptWriter::new(id, PeerId::random(), places.take().expect("room"), false)
     }
 
     #[test]
@@ -218,6 +233,29 @@ mod tests {
         writer.set(ReceiptState::Sent);
         drop(writer);
         assert_eq!(receipt.state(), ReceiptState::Delivered);
+    }
+
+    #[test]
+    fn accepted_is_stored_or_delivered() {
+        let places = Places::new(3);
+        let (writer, receipt) = pair(&places);
+        assert!(futures::FutureExt::now_or_never(receipt.accepted()).is_none(), "nothing is stored yet");
+        let waiting = std::thread::spawn({
+            let receipt = receipt.clone();
+            move || block_on(receipt.accepted())
+        });
+        writer.accept();
+        assert_eq!(waiting.join().expect("no panic"), Ok(()));
+        drop(writer);
+        assert_eq!(block_on(receipt.accepted()), Ok(()), "what becomes of it later changes nothing");
+
+        let (writer, receipt) = pair(&places);
+        writer.set(ReceiptState::Delivered);
+        assert_eq!(block_on(receipt.accepted()), Ok(()));
+        let (writer, receipt) = pair(&places);
+        let error = DeliveryError::NotStored { reason: "no space".to_owned() };
+        writer.set(ReceiptState::Failed { error: error.clone() });
+        assert_eq!(block_on(receipt.accepted()), Err(error));
     }
 
     #[test]

@@ -23,5 +23,5 @@ export { NetworkHandler } from "./handler.js";
 export { init, version, type InitInput } from "./init.js";
 export { Receipt } from "./receipt.js";
 export { IncomingTransfer, Transfer } from "./transfer.js";
-export type { Subscription } from "./stream.js";
+export type { MessageSubscription, Subscription } from "./stream.js";
 export type * from "./types.js";

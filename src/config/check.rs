@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use libp2p::multiaddr::Protocol;
 
-use super::{IceServer, NetworkConfig};
+use super::{Durability, IceServer, NetworkConfig};
 use crate::error::ConfigError;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,6 +71,12 @@ impl NetworkConfig {
         time("delivery.acknowledge_timeout", delivery.acknowledge_timeout, SECOND / 10, 5 * MINUTE)?;
         time("delivery.drain_timeout", delivery.drain_timeout, Duration::ZERO, 5 * MINUTE)?;
         number("delivery.max_hops", delivery.max_hops, 1, 64, "hops")?;
+        if let Some(chosen) = delivery.durability.filter(|chosen| *chosen != Durability::Memory)
+            && self.data_dir.is_none()
+        {
+            let chosen = format!("{chosen:?}").to_lowercase();
+            return Err(out_of_range("delivery.durability", &chosen, "memory as long as data_dir is not set"));
+        }
 
         let transfers = &self.transfers;
         number("transfers.max_length", transfers.max_length, 1, 1 << 53, "bytes")?;

@@ -11,7 +11,7 @@ use crate::{
     config::NetworkConfig,
     core::PeerView,
     event::NetworkEvent,
-    hub::Hub,
+    hub::{Handover, Hub},
     message::ReceivedMessage,
     peer::{ConnectionState, NetworkStats, Phase},
     transfers::{Desk, Offers},
@@ -25,6 +25,8 @@ pub(crate) struct Snapshot {
     pub(crate) peers: Arc<BTreeMap<PeerId, Arc<PeerView>>>,
     pub(crate) connected: usize,
     pub(crate) stats: NetworkStats,
+    /// Why messages can't be stored; `None` while they can.
+    pub(crate) store_failing: Option<Arc<str>>,
     /// When the node stopped.
     pub(crate) stopped_at: Option<Duration>,
 }
@@ -38,6 +40,8 @@ pub(crate) struct Published {
     /// Where the handles of transfers leave what they want, and what rings when they do.
     pub(crate) desk: Arc<Desk>,
     pub(crate) bell: Receiver<()>,
+    /// Messages that are kept until the app has confirmed them.
+    pub(crate) kept: Handover,
 }
 
 impl Published {
@@ -49,6 +53,7 @@ impl Published {
             peers: Arc::default(),
             connected: 0,
             stats: NetworkStats::default(),
+            store_failing: None,
             stopped_at: None,
         };
         Self {
@@ -58,6 +63,7 @@ impl Published {
             offers: Offers::new(config.transfers.offers_waiting),
             desk,
             bell,
+            kept: Handover::new(),
         }
     }
 
@@ -104,6 +110,7 @@ impl Driver {
             peers,
             connected,
             stats: self.core.stats(),
+            store_failing: self.core.store_failing().map(Arc::from),
             stopped_at: None,
         };
         self.published.snapshot.store(Arc::new(snapshot));

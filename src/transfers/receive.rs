@@ -284,14 +284,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
     fn write(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let now = self.pipe.now();
         let Taking { writer, tree, buffer, unwritten, closed } = &mut *self.claim;
-        while !unwritten.is_empty() {
+        while unwritten.start < unwritten.end {
             let count = ready!(Pin::new(&mut *writer).poll_write(context, &buffer[unwritten.clone()]))?;
             if count == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
-            unwritten.start += count.min(unwritten.len());
+            unwritten.start = unwritten.end.min(unwritten.start + count);
             self.receiver.wrote(now);
-            if unwritten.is_empty() {
+            if unwritten.start == unwritten.end {
                 self.inbox.watch.set_transferred(tree.length());
             }
         }

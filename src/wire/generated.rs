@@ -207,26 +207,65 @@ pub mod cpc_message {
             }
         }
     }
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    /// How the payload is written.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum Encoding {
         Raw = 0,
+        /// its length as 4 bytes, the lowest first, then one LZ4 block; the length is held to the receiver's limit
         Lz4 = 1,
     }
+    impl Encoding {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Raw => "RAW",
+                Self::Lz4 => "LZ4",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "RAW" => Some(Self::Raw),
+                "LZ4" => Some(Self::Lz4),
+                _ => None,
+            }
+        }
+    }
 }
+/// Messages that share a signature, see above.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Batch {
+    /// 64 bytes, over the tree of the messages
     #[prost(bytes = "bytes", tag = "1")]
     pub signature: ::prost::bytes::Bytes,
+    /// one to 4096
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub messages: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
+/// The way from a message to the root of the tree that was signed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Proof {
+    /// which leaf it is, from 0
     #[prost(uint32, tag = "1")]
     pub index: u32,
+    /// how many leaves the tree has
     #[prost(uint32, tag = "2")]
     pub count: u32,
+    /// the hashes beside the way, 32 bytes each, the lowest first
     #[prost(bytes = "bytes", tag = "3")]
     pub siblings: ::prost::bytes::Bytes,
 }

@@ -5,6 +5,7 @@
 
 import type {
   WasmIncomingTransfer,
+  WasmMessageStream,
   WasmModule,
   WasmNetworkHandler,
   WasmReceipt,
@@ -27,7 +28,7 @@ export type Checks = [
   Fits<WasmNetworkHandler, generated.WasmNetworkHandler>,
   Fits<WasmReceipt, generated.WasmReceipt>,
   Fits<WasmStream<unknown>, generated.WasmEvents>,
-  Fits<WasmStream<unknown>, generated.WasmMessages>,
+  Fits<WasmMessageStream, generated.WasmMessages>,
   Fits<WasmStream<unknown>, generated.WasmTransfers>,
   Fits<WasmTransfer, generated.WasmTransfer>,
   Fits<WasmIncomingTransfer, generated.WasmIncomingTransfer>,
@@ -37,5 +38,5 @@ export type Checks = [
   Nothing<Beyond<generated.WasmNetworkHandler, WasmNetworkHandler>>,
   Nothing<Beyond<generated.WasmReceipt, WasmReceipt>>,
   Nothing<Beyond<generated.WasmEvents, WasmStream<unknown>>>,
-  Nothing<Beyond<generated.WasmMessages, WasmStream<unknown>>>,
+  Nothing<Beyond<generated.WasmMessages, WasmMessageStream>>,
 ];
