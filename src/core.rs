@@ -49,8 +49,8 @@ pub(crate) use input::{
     ConnectRequest, DialId, GossipVerdict, Input, Link, LinkId, Now, OutgoingMessage, Output, PeerFacts, RequestId,
     Search, Topic,
 };
-pub(crate) use transfers::{Judgement, TransferInput, TransferOutput};
 pub(crate) use routing::Restored;
+pub(crate) use transfers::{Judgement, TransferInput, TransferOutput};
 pub(crate) use view::PeerView;
 
 use connections::Connections;
@@ -359,11 +359,7 @@ impl Core {
 
     /// The counters.
     pub(crate) fn stats(&self) -> NetworkStats {
-        NetworkStats {
-            outbox: self.routing.outbox.len(),
-            inbox: self.routing.held.len(),
-            ..self.health.stats.clone()
-        }
+        NetworkStats { outbox: self.routing.outbox.len(), inbox: self.routing.held.len(), ..self.health.stats.clone() }
     }
 
     /// Why messages can't be stored; `None` while they can.

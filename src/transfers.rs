@@ -9,7 +9,8 @@
 mod behaviour;
 mod collect;
 mod frame;
-#[allow(unreachable_pub, missing_docs, reason = "written by a generator; `proto/transfer.proto` has the words")]
+#[allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
+#[rustfmt::skip]
 mod generated;
 mod handle;
 mod handler;

@@ -59,6 +59,7 @@ fn the_typescript_types_are_those_of_the_vocabulary() {
     PeerInfo::export_all(&config).expect("exported");
     ReceiptState::export_all(&config).expect("exported");
     ReceivedMessage::export_all(&config).expect("exported");
+    cpc_net::TransferProgress::export_all(&config).expect("exported");
     cpc_net::BroadcastScope::export_all(&config).expect("exported");
     cpc_net::DiscoverTarget::export_all(&config).expect("exported");
 

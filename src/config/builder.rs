@@ -5,8 +5,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use super::{
-    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig, NetworkConfig, RelayConfig,
-    Security, TransfersConfig, TransportConfig,
+    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig, NetworkConfig,
+    RelayConfig, Security, TransfersConfig, TransportConfig,
 };
 use crate::error::ConfigError;
 

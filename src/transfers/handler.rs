@@ -78,6 +78,9 @@ enum Ended {
     Told,
 }
 
+/// Both ends of the channel of the tasks' reports.
+type Reports = (Sender<Report>, Pin<Box<Receiver<Report>>>);
+
 pub(crate) struct TransferHandler {
     peer: PeerId,
     settings: Settings,
@@ -89,7 +92,7 @@ pub(crate) struct TransferHandler {
     tasks: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// There while something runs: a channel takes the memory for all that it may hold at once, and most connections
     /// never see a transfer.
-    reports: Option<(Sender<Report>, Pin<Box<Receiver<Report>>>)>,
+    reports: Option<Reports>,
     events: VecDeque<HandlerEvent>,
 }
 

@@ -132,7 +132,7 @@ impl Sender {
             (Frame::Stop { reason, detail, .. }, _) => Ok(Some(stopped(self.key, reason, detail, self.ahead.length()))),
             (Frame::Accept { offset, prefix, max_chunk }, Phase::Offered) => {
                 let beyond = self.length.is_some_and(|length| offset > length);
-                if offset % UNIT != 0 || beyond || max_chunk < UNIT {
+                if !offset.is_multiple_of(UNIT) || beyond || max_chunk < UNIT {
                     return Err(senseless(format!("it wants to go on at {offset} with chunks of {max_chunk}")));
                 }
                 self.max_chunk = self.max_chunk.min(max_chunk);

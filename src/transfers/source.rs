@@ -38,7 +38,7 @@ impl TransferSource {
     /// When it can't be opened; always in a browser, which has no files: make a source from a `Blob` there.
     pub async fn file(path: impl AsRef<std::path::Path>) -> io::Result<Self> {
         let (file, length) = crate::platform::File::open(path.as_ref()).await?;
-        Ok(Self { inner: Box::new(Seekable { filling: Filling::new(file), length: Some(length) }) })
+        Ok(Self::of_length(file, length))
     }
 
     pub(crate) fn into_inner(self) -> Box<dyn Source> {
@@ -46,7 +46,6 @@ impl TransferSource {
     }
 
     /// A reader whose length is known.
-    #[cfg_attr(not(feature = "js"), allow(dead_code, reason = "JavaScript's Blob is the one that needs it"))]
     pub(crate) fn of_length<R: AsyncRead + AsyncSeek + Send + Unpin + 'static>(reader: R, length: u64) -> Self {
         Self { inner: Box::new(Seekable { filling: Filling::new(reader), length: Some(length) }) }
     }

@@ -42,7 +42,7 @@ impl Tree {
 
     /// Whether a chunk of this length can follow.
     pub(crate) fn fits(&self, length: u64, last: bool) -> bool {
-        if self.length % UNIT != 0 || self.whole.is_some() {
+        if !self.length.is_multiple_of(UNIT) || self.whole.is_some() {
             return false;
         }
         let within = length <= MAX_CHUNK && max_subtree_len(self.length).is_none_or(|most| length <= most);

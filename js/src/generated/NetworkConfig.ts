@@ -4,6 +4,7 @@ import type { DeliveryConfig } from "./DeliveryConfig.js";
 import type { DiscoveryConfig } from "./DiscoveryConfig.js";
 import type { LimitsConfig } from "./LimitsConfig.js";
 import type { RelayConfig } from "./RelayConfig.js";
+import type { TransfersConfig } from "./TransfersConfig.js";
 import type { TransportConfig } from "./TransportConfig.js";
 
 /**
@@ -61,6 +62,10 @@ connections: ConnectionsConfig,
  * How long delivery is tried.
  */
 delivery: DeliveryConfig, 
+/**
+ * Payloads that are streamed from a reader into a writer.
+ */
+transfers: TransfersConfig, 
 /**
  * What bounds memory.
  */

@@ -12,7 +12,8 @@ use futures::{AsyncRead, AsyncSeek, AsyncWrite};
 use crate::transfers::TransferPrefix;
 
 /// Never there.
-pub(crate) enum File {}
+#[derive(Debug)]
+pub(crate) struct File(std::convert::Infallible);
 
 fn no_files() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "a page has no files; use a Blob or a stream")
@@ -30,26 +31,26 @@ impl File {
 
 impl AsyncRead for File {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl AsyncSeek for File {
     fn poll_seek(self: Pin<&mut Self>, _: &mut Context<'_>, _: SeekFrom) -> Poll<io::Result<u64>> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl AsyncWrite for File {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        match *self {}
+        match self.0 {}
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
+        match self.0 {}
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
+        match self.0 {}
     }
 }
