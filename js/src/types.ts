@@ -47,7 +47,6 @@ export type { TransferError as TransferFailure } from "./generated/TransferError
 export type { TransferId } from "./generated/TransferId.js";
 export type { TransferProgress } from "./generated/TransferProgress.js";
 export type { TransfersConfig } from "./generated/TransfersConfig.js";
-export type { TransferState } from "./generated/TransferState.js";
 export type { TransportConfig } from "./generated/TransportConfig.js";
 
 /** The identity of a node, in its text form such as `12D3KooW…`. */
