@@ -10,8 +10,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::tree::UNIT;
 
-/// The queue that a transfer may make: half of what an urgent message may be late, so that it holds at both ends.
-const QUEUE: Duration = Duration::from_millis(3);
+/// The queue that a transfer may make: a tenth of what an urgent message may be late, since there is one at each end and
+/// the machine has other things to do. Measured on a loopback, more of it brings no throughput.
+const QUEUE: Duration = Duration::from_millis(1);
+
+/// Where the way is so fast that a chunk of a third of the window takes no longer than this, it may be that large: every
+/// chunk costs a frame, a hash and a turn.
+const QUICK_CHUNK: Duration = Duration::from_micros(400);
 
 /// On long ways so much of the way's own time is allowed in addition: its jitter alone is longer than [`QUEUE`].
 const QUEUE_OF_ROUND_TRIP: u32 = 4;
@@ -35,6 +40,8 @@ pub(crate) struct Window {
     /// The shortest round trip of this span and of the one before.
     shortest: [Option<Duration>; 2],
     span_until: Duration,
+    /// The last one.
+    round_trip: Duration,
     /// Whether the window was what held the sender back since the last acknowledgement.
     was_full: bool,
 }
@@ -52,14 +59,17 @@ impl Window {
             sent: offset,
             shortest: [None; 2],
             span_until: Duration::ZERO,
+            round_trip: Duration::MAX,
             was_full: false,
         }
     }
 
-    /// How long the next chunk may be; `None` while too much is under way. An eighth of the window at most, so that
+    /// How long the next chunk may be; `None` while too much is under way. An eighth of the window, so that
     /// acknowledgements come in a steady stream and the time that a chunk itself takes looks like no queue.
     pub(crate) fn room(&mut self) -> Option<u64> {
-        let chunk = (self.size / 8).max(UNIT);
+        let per_second = self.size as f64 / self.round_trip.as_secs_f64().max(1e-6);
+        let quick = (per_second * QUICK_CHUNK.as_secs_f64()) as u64;
+        let chunk = (self.size / 8).max(quick.min(self.size / 3)).max(UNIT);
         let room = self.sent - self.acknowledged + chunk <= self.size;
         self.was_full |= !room;
         room.then_some(chunk)
@@ -87,6 +97,7 @@ impl Window {
     }
 
     fn adapt(&mut self, now: Duration, round_trip: Duration, newly: u64) {
+        self.round_trip = round_trip;
         if self.span_until <= now {
             self.span_until = now + MEMORY / 2;
             self.shortest = [None, self.shortest[0]];
