@@ -22,6 +22,7 @@ mod builder;
 mod check;
 mod durations;
 mod source;
+mod transfers;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::NetworkConfigBuilder;
 pub(crate) use durations::{millis, optional_millis};
+pub use transfers::TransfersConfig;
 
 /// The whole configuration. In TOML each struct below is a table, in the environment a prefix
 /// (`CPC_NET_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).
@@ -70,6 +72,8 @@ pub struct NetworkConfig {
     pub delivery: DeliveryConfig,
     /// Payloads that are streamed from a reader into a writer.
     pub transfers: TransfersConfig,
+    /// How many bytes may leave in a time.
+    pub bandwidth: BandwidthConfig,
     /// What bounds memory.
     pub limits: LimitsConfig,
 }
@@ -89,6 +93,7 @@ impl Default for NetworkConfig {
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
             transfers: TransfersConfig::default(),
+            bandwidth: BandwidthConfig::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -339,7 +344,8 @@ pub struct DeliveryConfig {
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub timeout: Duration,
-    /// How long an acknowledgement is awaited before the message is sent again. 100 ms to 5 min. Default 5 s.
+    /// How long an acknowledgement is awaited at the longest before the message is sent again. How long it is really,
+    /// follows from the round-trip times that are measured (RFC 6298). 100 ms to 5 min. Default 5 s.
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub acknowledge_timeout: Duration,
@@ -383,63 +389,25 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// Payloads that are streamed from a reader into a writer.
+/// How many bytes of messages may leave in a time. What is over it waits, the most urgent the shortest: a part of what is
+/// allowed is kept for each higher priority. Frames that the network itself needs are neither counted nor held up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
-pub struct TransfersConfig {
-    /// The longest payload that this node takes, in bytes. 1 to 2^53, what JavaScript counts exactly. Default 2^40, 1 TiB.
+pub struct BandwidthConfig {
+    /// Whether the rates below hold. Default off.
+    pub limited: bool,
+    /// Bytes a second to all peers together. 1024 to 1 TB. Default 1000000.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
-    pub max_length: u64,
-    /// The largest chunk that is sent or taken at once, in bytes; each transfer that runs holds two. A power of two from
-    /// 16384 to 1048576. Default 262144.
-    pub chunk_size: usize,
-    /// How much of one transfer may be under way without having been acknowledged, in bytes. It is used as far as the way
-    /// is long and fast. 65536 to 67108864. Default 8388608.
-    pub window: usize,
-    /// How many transfers run at a time, each way; more wait or are refused. 1 to 1024. Default 64.
-    pub max_active: usize,
-    /// How many transfers run at a time with one peer, each way. 1 to 256. Default 8.
-    pub max_per_peer: usize,
-    /// How many outgoing transfers this node holds, running and waiting. 1 to 65536. Default 1024.
-    pub max_waiting: usize,
-    /// How many offers wait for the app. 1 to 1024. Default 32.
-    pub offers_waiting: usize,
-    /// How long an offer waits for its answer. 1 s to 1 h. Default 60 s.
-    #[serde(with = "durations")]
-    #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
-    pub offer_timeout: Duration,
-    /// After how long without a word from the other side an attempt is given up, and another one is made. 1 s to 10 min.
-    /// Default 30 s.
-    #[serde(with = "durations")]
-    #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
-    pub idle_timeout: Duration,
-    /// How long a transfer may stand still though the other side is there: a writer that takes nothing, a source that
-    /// gives nothing. 1 s to 7 days. Default 10 min.
-    #[serde(with = "durations")]
-    #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
-    pub stall_timeout: Duration,
-    /// How long a transfer waits for a connection, at first and after a cut. 1 s to 7 days. Default 2 min.
-    #[serde(with = "durations")]
-    #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
-    pub resume_timeout: Duration,
+    pub total: u64,
+    /// Bytes a second to each peer. 1024 to 1 TB. Default 1000000.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub per_peer: u64,
 }
 
-impl Default for TransfersConfig {
+impl Default for BandwidthConfig {
     fn default() -> Self {
-        Self {
-            max_length: 1 << 40,
-            chunk_size: 256 * 1024,
-            window: 8 * 1024 * 1024,
-            max_active: 64,
-            max_per_peer: 8,
-            max_waiting: 1024,
-            offers_waiting: 32,
-            offer_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(10 * 60),
-            resume_timeout: Duration::from_secs(2 * 60),
-        }
+        Self { limited: false, total: 1_000_000, per_peer: 1_000_000 }
     }
 }
 
@@ -451,8 +419,16 @@ impl Default for TransfersConfig {
 pub struct LimitsConfig {
     /// The largest payload, in bytes. 1 to 4194304. Default 65536. All nodes of a network should agree.
     pub max_payload: usize,
-    /// How many direct messages may wait or be under way, over all peers. 1 to 1000000. Default 10000.
+    /// How many direct messages may wait or be under way, over all peers; of the higher priorities a quarter more, for
+    /// which less urgent ones then give way. 1 to 1000000. Default 10000.
     pub outbox_messages: usize,
+    /// How many bytes these may hold, likewise. 65536 to 64 GiB. Default 64 MiB.
+    pub outbox_bytes: usize,
+    /// How many direct messages may wait for one peer or be under way to it, so that one who is away leaves room for the
+    /// others. 1 to 1000000. Default 8000.
+    pub peer_messages: usize,
+    /// How many bytes these may hold. 65536 to 64 GiB. Default 48 MiB.
+    pub peer_bytes: usize,
     /// How many received messages wait for their subscribers. 16 to 65536. Default 1024. Where messages are kept (see
     /// [`Durability`]), direct ones have as much room of their own, and are not acknowledged when it is full.
     pub message_buffer: usize,
@@ -471,6 +447,9 @@ impl Default for LimitsConfig {
         Self {
             max_payload: 64 * 1024,
             outbox_messages: 10_000,
+            outbox_bytes: 64 * 1024 * 1024,
+            peer_messages: 8_000,
+            peer_bytes: 48 * 1024 * 1024,
             message_buffer: 1024,
             event_buffer: 1024,
             command_buffer: 1024,

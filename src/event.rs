@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::TransferError,
-    message::MessageId,
+    message::{MessageId, Priority},
     peer::{ConnectionKind, ConnectionState},
     transfer::{TransferDirection, TransferId},
 };
@@ -130,6 +130,15 @@ pub enum NetworkEvent {
     },
     /// Received messages that no subscriber took in time were dropped, the oldest first.
     MessagesMissed {
+        /// How many.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        count: u64,
+    },
+    /// Too much was to be sent, and messages that had been accepted gave way to more urgent ones. Each one's receipt says
+    /// so too.
+    MessagesShed {
+        /// Their priority.
+        priority: Priority,
         /// How many.
         #[cfg_attr(feature = "typescript", ts(type = "number"))]
         count: u64,

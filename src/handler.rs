@@ -30,7 +30,7 @@ use crate::{
     receipt::{Places, Receipt, ReceiptWriter},
     store::{Journal, Store, unreadable},
     transfer::{TransferDirection, TransferId, TransferKey, TransferOffer, TransferState},
-    transfers::{Outbox, Transfer, TransferSource, Transfers, Watch},
+    transfers::{Outbox, Room, Transfer, TransferSource, Transfers, Watch},
     transport, wire,
 };
 
@@ -71,7 +71,7 @@ struct Inner {
     published: Arc<Published>,
     places: Places,
     /// Room for outgoing transfers.
-    transfers: Places,
+    transfers: Room,
     groups: Mutex<std::collections::BTreeSet<GroupName>>,
 }
 
@@ -100,7 +100,7 @@ impl NetworkHandler {
         let kept = store.read(transport::KEPT_BY_THE_TRANSPORT).await?;
 
         let first_nonce = (u64::from(epoch) << 32) | 1;
-        let places = Places::new(config.limits.outbox_messages);
+        let places = Places::new(&config.limits);
         let kept_messages = kept_messages(&config, identity.peer_id(), &places, first_nonce).await?;
 
         let (commands, receiver) = async_channel::bounded(config.limits.command_buffer);
@@ -134,7 +134,7 @@ impl NetworkHandler {
         {
             store.write(transport::KEPT_BY_THE_TRANSPORT, &bytes).await?;
         }
-        let transfers = Places::new(config.transfers.max_waiting);
+        let transfers = Room::new(config.transfers.max_waiting);
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -210,8 +210,7 @@ impl NetworkHandler {
             return Err(SendError::ToSelf(peer));
         }
         let (id, message) = self.outgoing(&message, priority, Addressing::Peer(peer))?;
-        let limit = self.inner.places.limit();
-        let place = self.inner.places.take().ok_or(SendError::QueueFull { limit })?;
+        let place = self.inner.places.take(peer, priority, message.letter.payload.len())?;
         if let Some(reason) = &self.inner.published.snapshot.load().store_failing {
             return Err(SendError::Storage { reason: reason.to_string() });
         }
@@ -342,8 +341,7 @@ impl NetworkHandler {
         {
             return Err(TransferError::WrongLength { promised });
         }
-        let limit = self.inner.transfers.limit();
-        let place = self.inner.transfers.take().ok_or(TransferError::TooMany { limit })?;
+        let place = self.inner.transfers.take()?;
         let id = TransferId::from_numbers([platform::random(), platform::random()]);
         let key = TransferKey { direction: TransferDirection::Outgoing, peer, id };
         let watch = Watch::new(key, length, TransferState::Waiting, self.inner.published.desk.clone());
@@ -520,7 +518,8 @@ async fn kept_messages(
     let restored = Restored::read(&kept).map_err(|reason| unreadable(place, reason))?;
     let receipts = restored.outbox.iter().map(|(peer, letter)| {
         let id = MessageId { sender: local, nonce: letter.nonce };
-        let (writer, _) = ReceiptWriter::new(id, *peer, places.take_back(first_nonce), false);
+        let place = places.take_back(*peer, letter.payload.len(), first_nonce);
+        let (writer, _) = ReceiptWriter::new(id, *peer, place, false);
         writer.accept();
         (letter.nonce, writer)
     });

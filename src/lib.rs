@@ -58,7 +58,7 @@ pub use message::{
 pub use peer::{
     ConnectTarget, ConnectionKind, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, PerPriority, Phase,
 };
-pub use receipt::{Receipt, ReceiptState};
+pub use receipt::{QueueReason, Receipt, ReceiptState, Way};
 pub use transfer::{
     MAX_KIND, MAX_META, MAX_NAME, PayloadHash, TransferDirection, TransferId, TransferOffer, TransferProgress,
     TransferState,

@@ -19,6 +19,7 @@ mod pipe;
 mod prefix;
 mod receive;
 mod receiver;
+mod room;
 mod send;
 mod sender;
 mod shell;
@@ -40,6 +41,7 @@ pub(crate) use frame::{RefuseReason, StopReason};
 pub(crate) use handle::{Ask, Desk, Outbox, Watch};
 pub(crate) use incoming::{Inbox, Offers};
 pub(crate) use receive::Verdict;
+pub(crate) use room::Room;
 
 use crate::config::TransfersConfig;
 

@@ -9,6 +9,7 @@ import type { NetworkConfig } from "./generated/NetworkConfig.js";
 
 export type { Duration } from "./duration.js";
 export type { Authenticity } from "./generated/Authenticity.js";
+export type { BandwidthConfig } from "./generated/BandwidthConfig.js";
 export type { BroadcastScope } from "./generated/BroadcastScope.js";
 export type { ConnectionKind } from "./generated/ConnectionKind.js";
 export type { ConnectionsConfig } from "./generated/ConnectionsConfig.js";
@@ -34,6 +35,7 @@ export type { PeerInfo } from "./generated/PeerInfo.js";
 export type { PerPriority } from "./generated/PerPriority.js";
 export type { Phase } from "./generated/Phase.js";
 export type { Priority } from "./generated/Priority.js";
+export type { QueueReason } from "./generated/QueueReason.js";
 export type { ReceiptState } from "./generated/ReceiptState.js";
 export type { ReceivedMessage } from "./generated/ReceivedMessage.js";
 export type { RejectReason } from "./generated/RejectReason.js";
@@ -48,6 +50,7 @@ export type { TransferId } from "./generated/TransferId.js";
 export type { TransferProgress } from "./generated/TransferProgress.js";
 export type { TransfersConfig } from "./generated/TransfersConfig.js";
 export type { TransportConfig } from "./generated/TransportConfig.js";
+export type { Way } from "./generated/Way.js";
 
 /** The identity of a node, in its text form such as `12D3KooW…`. */
 export type PeerId = string;

@@ -10,6 +10,8 @@ use crate::error::ConfigError;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Bytes a second that nobody reaches.
+const MOST_BYTES: u64 = 1_000_000_000_000;
 
 impl NetworkConfig {
     /// Checks every field against its bounds.
@@ -94,9 +96,16 @@ impl NetworkConfig {
         time("transfers.stall_timeout", transfers.stall_timeout, SECOND, 7 * 24 * HOUR)?;
         time("transfers.resume_timeout", transfers.resume_timeout, SECOND, 7 * 24 * HOUR)?;
 
+        let bandwidth = &self.bandwidth;
+        number("bandwidth.total", bandwidth.total, 1024, MOST_BYTES, "bytes a second")?;
+        number("bandwidth.per_peer", bandwidth.per_peer, 1024, MOST_BYTES, "bytes a second")?;
+
         let limits = &self.limits;
         number("limits.max_payload", limits.max_payload, 1, 4 * 1024 * 1024, "bytes")?;
         number("limits.outbox_messages", limits.outbox_messages, 1, 1_000_000, "messages")?;
+        number("limits.outbox_bytes", limits.outbox_bytes as u64, 65_536, 64 << 30, "bytes")?;
+        number("limits.peer_messages", limits.peer_messages, 1, 1_000_000, "messages")?;
+        number("limits.peer_bytes", limits.peer_bytes as u64, 65_536, 64 << 30, "bytes")?;
         number("limits.message_buffer", limits.message_buffer, 16, 65_536, "messages")?;
         number("limits.event_buffer", limits.event_buffer, 16, 65_536, "events")?;
         number("limits.command_buffer", limits.command_buffer, 16, 65_536, "commands")?;

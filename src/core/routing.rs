@@ -1,14 +1,24 @@
-//! What becomes of messages. `outbox`: direct ones, from acceptance to receipt. `pending`: broadcasts nobody could take
-//! yet. `inbox`: what arrives, each once. `journal` and `held`: what of it outlives the node, written as `records` and
-//! found again as `restored`.
+//! What becomes of messages.
+//!
+//! - `outbox`: direct ones, from acceptance to receipt.
+//! - `route`: which way to a peer they take; `round_trip`: how long an acknowledgement may take on it.
+//! - `bandwidth`: how many bytes may leave in a time.
+//! - `pending`: broadcasts nobody could take yet.
+//! - `inbox`: what arrives, each message once, by what was `seen`; `ranges`: nonces, compactly.
+//! - `journal` and `held`: what of it outlives the node, written as `records` and found again as `restored`.
 
+mod bandwidth;
 mod held;
 mod inbox;
 mod journal;
 mod outbox;
 mod pending;
+mod ranges;
 mod records;
 mod restored;
+mod round_trip;
+mod route;
+mod seen;
 
 use std::time::Duration;
 
@@ -44,7 +54,7 @@ impl Routing {
     pub(crate) fn new(config: &NetworkConfig) -> Self {
         let journal = Journal::new(config.durability());
         Self {
-            outbox: Outbox::new(&config.delivery),
+            outbox: Outbox::new(config),
             pending: Pending::new(config.delivery.timeout),
             inbox: Inbox::new(config.limits.duplicate_cache, journal.is_on()),
             held: Held::new(config.limits.message_buffer),

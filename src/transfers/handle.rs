@@ -14,10 +14,9 @@ use std::{
 use async_channel::{Receiver, Sender};
 use libp2p::PeerId;
 
-use super::{sender::Ledger, shell::Shell, source::Source};
+use super::{room::Place, sender::Ledger, shell::Shell, source::Source};
 use crate::{
     error::TransferError,
-    receipt::Place,
     transfer::{
         PayloadHash, TransferDirection, TransferId, TransferKey, TransferOffer, TransferProgress, TransferState,
     },

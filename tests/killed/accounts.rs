@@ -74,7 +74,12 @@ impl Account {
         assert!(self.broken.is_empty(), "{who} could not start: {:?}", self.broken);
         assert!(self.failed.is_empty(), "{who}: nothing may fail here: {:?}", self.failed);
         let missing = self.misses(other);
-        assert!(missing.is_empty(), "{who} never saw {} messages: {:?}", missing.len(), &missing[..missing.len().min(9)]);
+        assert!(
+            missing.is_empty(),
+            "{who} never saw {} messages: {:?}",
+            missing.len(),
+            &missing[..missing.len().min(9)]
+        );
         for (tag, times) in &self.seen {
             assert!(other.tried.contains(tag), "{who} saw {tag}, which nobody sent");
             assert!(times[1..].iter().all(|marked| *marked), "{who} was shown {tag} twice without a mark: {times:?}");

@@ -99,7 +99,8 @@ pub fn run() {
     let folders: [PathBuf; 2] = ["anna", "bert"].map(|name| home.path().join(name));
     let [anna, bert] = [identity(&folders[0]), identity(&folders[1])];
     // A port that is free now, so that bert is found again where he was.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let listen = format!("/ip4/127.0.0.1/tcp/{port}");
     let [first, second] = folders;
     let role = |folder, other, bootstrap, listen| Role {

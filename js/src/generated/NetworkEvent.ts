@@ -4,6 +4,7 @@ import type { ConnectionState } from "./ConnectionState.js";
 import type { DiscoverTarget } from "./DiscoverTarget.js";
 import type { DiscoverySource } from "./DiscoverySource.js";
 import type { MessageId } from "./MessageId.js";
+import type { Priority } from "./Priority.js";
 import type { RejectReason } from "./RejectReason.js";
 import type { StateCause } from "./StateCause.js";
 import type { TransferDirection } from "./TransferDirection.js";
@@ -137,6 +138,14 @@ transferred: number,
  * Why it is not complete; nothing when it is.
  */
 error: TransferError | null, } | { "type": "messagesMissed", 
+/**
+ * How many.
+ */
+count: number, } | { "type": "messagesShed", 
+/**
+ * Their priority.
+ */
+priority: Priority, 
 /**
  * How many.
  */

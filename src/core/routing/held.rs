@@ -172,4 +172,3 @@ impl Held {
         journal.add(Change::Put(Shelf::Marks, Mark::Confirmed as u64, mark), false);
     }
 }
-

@@ -5,14 +5,16 @@
 //! the system has it, which outlives the page and the browser, `strict` that the disk has it, which outlives the machine.
 
 use bytes::Bytes;
-use idb::{Database, DatabaseEvent as _, Factory, ObjectStoreParams, Query, Request as _, Transaction, TransactionMode};
+use idb::{
+    Database, DatabaseEvent as _, Factory, ObjectStoreParams, Query, Request as _, Transaction, TransactionMode,
+};
 use js_sys::{Array, ArrayBuffer, Function, Object, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 
 use super::{reason, reports, settled};
 use crate::{
     error::StoreError,
-    rows::{Changes, Key, Kept, Shelf},
+    rows::{Changes, Kept, Key, Shelf},
 };
 
 /// The layout of the object stores.

@@ -136,7 +136,9 @@ fn describe_failure(item: &str, action: &'static str, error: redb::Error) -> Sto
     let (item, reason) = (item.to_owned(), error.to_string());
     match error {
         redb::Error::DatabaseAlreadyOpen => StoreError::InUse { item },
-        redb::Error::Io(ref error) if error.kind() == io::ErrorKind::InvalidData => StoreError::Damaged { item, reason },
+        redb::Error::Io(ref error) if error.kind() == io::ErrorKind::InvalidData => {
+            StoreError::Damaged { item, reason }
+        }
         redb::Error::Io(_) | redb::Error::PreviousIo => StoreError::Io { action, item, reason },
         // A file of another kind, another layout, or one whose checksums don't fit.
         _ => StoreError::Damaged { item, reason },
