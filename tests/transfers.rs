@@ -40,7 +40,7 @@ impl Made {
     fn fill(&mut self, buffer: &mut [u8]) -> usize {
         let count = usize::try_from(self.length - self.at).unwrap_or(usize::MAX).min(buffer.len());
         for (byte, place) in buffer[..count].iter_mut().zip(self.at..) {
-            *byte = (place / 509 ^ place) as u8;
+            *byte = ((place / 509) ^ place) as u8;
         }
         self.at += count as u64;
         count
