@@ -256,7 +256,7 @@ impl Drop for ReceiptWriter {
         let kept = self.receipt.shared.lock().kept;
         let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
         self.set(ReceiptState::Failed { error });
-        self.place.give_back(id.nonce);
+        self.place.give_back(self.receipt.id().nonce);
     }
 }
 

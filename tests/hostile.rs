@@ -290,7 +290,8 @@ async fn a_signed_message_of_another_implementation_is_acknowledged_once_and_tak
     // rather than taken twice.
     let mut events = net.events();
     let signed = |nonce| stranger.signed(CpcMessage { nonce, ..Default::default() }).encode_length_delimited_to_vec();
-    let mut many = (2..1100).flat_map(|offset| signed(nonce + offset)).collect::<Vec<_>>();
+    // Not in a row: a row is remembered at no cost, however long it is.
+    let mut many = (1..16_500).flat_map(|offset| signed(nonce + 2 * offset + 1)).collect::<Vec<_>>();
     many.extend(message.encode_length_delimited_to_vec());
     stranger.send_raw(&many).await;
     assert_eq!(rejected(&mut events).await.1, RejectReason::Replayed);
@@ -384,4 +385,29 @@ async fn a_neighbour_that_rejects_a_message_is_believed() {
         "{error}"
     );
     assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_holds_up_nobody_else() {
+    let network = network();
+    let net = start(config(&network)).await;
+    let stuck = Stranger::connect(address(&net), net.local_peer_id()).await;
+    let quick = start(config(&network)).await;
+    let mut messages = quick.messages();
+    net.connect(address(&quick)).await.expect("connects");
+    // More than its window takes, so that they fill it, the system's buffers and the lane.
+    let payload = (0..60_000_u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect::<Vec<_>>();
+    let unread = (0..200)
+        .map(|_| {
+            net.send_message(stuck.peer(), Message::event(payload.clone()), Priority::High).expect("room in the outbox")
+        })
+        .collect::<Vec<_>>();
+    for round in 0..100 {
+        let receipt = net
+            .send_message(quick.local_peer_id(), Message::event(format!("{round}")), Priority::Low)
+            .expect("accepted");
+        assert_eq!(text(&mut messages).await, format!("{round}"));
+        assert_eq!(soon("the receipt", receipt.delivered()).await, Ok(()));
+    }
+    assert!(unread.iter().all(|receipt| !receipt.state().is_final()), "nobody has read them");
 }

@@ -8,6 +8,7 @@ import type { NetworkConfig } from "./generated/NetworkConfig.js";
 
 export type { Duration } from "./duration.js";
 export type { Authenticity } from "./generated/Authenticity.js";
+export type { BandwidthConfig } from "./generated/BandwidthConfig.js";
 export type { BroadcastScope } from "./generated/BroadcastScope.js";
 export type { ConnectionKind } from "./generated/ConnectionKind.js";
 export type { ConnectionsConfig } from "./generated/ConnectionsConfig.js";
@@ -33,6 +34,7 @@ export type { PeerInfo } from "./generated/PeerInfo.js";
 export type { PerPriority } from "./generated/PerPriority.js";
 export type { Phase } from "./generated/Phase.js";
 export type { Priority } from "./generated/Priority.js";
+export type { QueueReason } from "./generated/QueueReason.js";
 export type { ReceiptState } from "./generated/ReceiptState.js";
 export type { ReceivedMessage } from "./generated/ReceivedMessage.js";
 export type { RejectReason } from "./generated/RejectReason.js";
@@ -40,6 +42,7 @@ export type { RelayConfig } from "./generated/RelayConfig.js";
 export type { Security } from "./generated/Security.js";
 export type { StateCause } from "./generated/StateCause.js";
 export type { TransportConfig } from "./generated/TransportConfig.js";
+export type { Way } from "./generated/Way.js";
 
 /** The identity of a node, in its text form such as `12D3KooW…`. */
 export type PeerId = string;

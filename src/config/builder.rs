@@ -5,8 +5,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use super::{
-    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig, NetworkConfig,
-    RelayConfig, Security, TransportConfig,
+    BandwidthConfig, ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig,
+    NetworkConfig, RelayConfig, Security, TransportConfig,
 };
 use crate::error::ConfigError;
 
@@ -142,6 +142,13 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn delivery(mut self, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
         change(&mut self.config.delivery);
+        self
+    }
+
+    /// Sets anything of the section on bandwidth.
+    #[must_use]
+    pub fn bandwidth(mut self, change: impl FnOnce(&mut BandwidthConfig)) -> Self {
+        change(&mut self.config.bandwidth);
         self
     }
 

@@ -227,10 +227,9 @@ fn what_was_accepted_goes_on_after_a_restart_in_order_and_grows_old_meanwhile() 
     bench.now.unix_millis += 100_000;
     let mut outputs = bench.handle(disk.restored());
     outputs.extend(bench.pass(Duration::from_millis(1)));
-    let expired = DeliveryError::Expired { ttl: Duration::from_secs(30) };
     assert_eq!(
         ends(&outputs),
-        [(4, ReceiptState::Failed { error: expired })],
+        [(4, ReceiptState::Expired { ttl: Duration::from_secs(30) })],
         "its time went on while the node was away"
     );
     let (_, outputs) = bench.open(peer, true, None);

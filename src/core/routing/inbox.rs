@@ -4,10 +4,7 @@
 //! as long as the sender is among the remembered ones. What is older than all that is remembered of it is refused rather
 //! than taken twice.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
@@ -25,9 +22,6 @@ use crate::{
     message::{Authenticity, Delivery, GroupName, MessageId, ReceivedMessage},
     rows::{Change, Haste, Key, Shelf},
 };
-
-/// Clocks of honest nodes differ; a message is not called expired for less.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// Acknowledgement ranges in one frame.
 const MAX_RANGES: usize = 512;
@@ -120,13 +114,15 @@ impl Inbox {
             let detail = format!("{} hops, the limit is {}", frame.hops, config.delivery.max_hops);
             return rejected(RejectReason::TooManyHops, detail);
         }
-        if let (Some(ttl), Some(created_at)) = (frame.ttl, frame.created_at) {
-            let age = Duration::from_millis(now.unix_millis.saturating_sub(created_at));
-            if age > ttl + CLOCK_TOLERANCE {
-                return rejected(RejectReason::Expired, format!("it is {age:?} old, its time to live was {ttl:?}"));
-            }
-        }
         let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane: arrival.by_lane };
+        let age = frame.created_at.map(|created_at| self.seen.age(now, way, created_at, frame.ttl));
+        let mut expires_at = None;
+        if let (Some(ttl), Some(age)) = (frame.ttl, age) {
+            let Some(left) = ttl.checked_sub(age).filter(|left| !left.is_zero()) else {
+                return rejected(RejectReason::Expired, format!("it is {age:?} old, its time to live was {ttl:?}"));
+            };
+            expires_at = Some(now.unix_millis.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+        }
         if delivery == Delivery::Direct && !arrival.has_room && !self.seen.decided(way, nonce) {
             return Ok(Checked::NoRoom);
         }
@@ -146,6 +142,7 @@ impl Inbox {
                     priority: frame.priority,
                     delivery,
                     created_at: frame.created_at,
+                    expires_at,
                     authenticity: frame.authenticity,
                     redelivered: false,
                     payload: frame.payload,

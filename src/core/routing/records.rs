@@ -60,6 +60,7 @@ pub(super) fn write_received(messages: &[ReceivedMessage]) -> Bytes {
         row.priority(message.priority);
         // 0 stands for none, so all others move up by one.
         row.number(message.created_at.map_or(0, |created_at| created_at.saturating_add(1)));
+        row.number(message.expires_at.map_or(0, |expires_at| expires_at.saturating_add(1)));
         row.number(u64::from(message.authenticity == Authenticity::Connection));
         row.bytes(&message.payload);
     }
@@ -80,6 +81,7 @@ pub(super) fn read_received(row: &Bytes) -> Result<Vec<ReceivedMessage>, Unreada
             priority: row.priority()?,
             delivery: Delivery::Direct,
             created_at: row.number()?.checked_sub(1),
+            expires_at: row.number()?.checked_sub(1),
             authenticity: if row.number()? == 0 { Authenticity::Signed } else { Authenticity::Connection },
             redelivered: true,
             payload: row.bytes()?,
@@ -291,6 +293,7 @@ mod tests {
     prop_compose! {
         fn received()(
             nonce: u64, kind in kind(), priority in priority(), created_at in proptest::option::of(0..u64::MAX),
+            expires_at in proptest::option::of(0..u64::MAX),
             signed: bool, payload in bytes(),
         ) -> ReceivedMessage {
             let sender = PeerId::random();
@@ -301,6 +304,7 @@ mod tests {
                 priority,
                 delivery: Delivery::Direct,
                 created_at,
+                expires_at,
                 authenticity: if signed { Authenticity::Signed } else { Authenticity::Connection },
                 redelivered: true,
                 payload,

@@ -3,12 +3,16 @@
 //! Nonces of cpc-net rise, nearly in order: of each way a sender uses, the recent ones are kept as ranges, which costs
 //! nothing while messages come in a row. Other implementations may use any nonces; of them the last are kept one by one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 
 use super::{outbox::UNACKNOWLEDGED, ranges::Ranges, records::WindowRow};
 use crate::{
+    core::Now,
     message::{Authenticity, Priority},
     rows::Key,
 };
@@ -19,6 +23,12 @@ const WINDOW: usize = 2 * UNACKNOWLEDGED;
 
 /// Nonces remembered one by one of a sender whose nonces are in no order.
 const RANDOM_NONCES: usize = 10_000;
+
+/// By how much the clocks of honest nodes may differ, milliseconds.
+const CLOCKS_DIFFER: i64 = 5000;
+
+/// How long what was learnt of a sender's clock counts: clocks are set.
+const CLOCK_RENEWED: Duration = Duration::from_secs(600);
 
 /// Ranges and single nonces remembered in all, for each sender that may be remembered.
 const ITEMS_PER_SENDER: usize = 16;
@@ -70,6 +80,9 @@ struct Window {
     random: HashSet<u64>,
     /// These, the oldest first.
     random_order: VecDeque<u64>,
+    /// The least age a message has seemed to have when it came, milliseconds, and since when that counts: by so much the
+    /// sender's clock seems to be behind.
+    behind: Option<(i64, Duration)>,
 }
 
 impl Seen {
@@ -106,6 +119,23 @@ impl Seen {
         verdict
     }
 
+    /// How old a message is. Clocks differ: what came fastest by the same way counts as new, within some seconds; the first
+    /// one may seem as old as twice its time to live.
+    pub(super) fn age(&mut self, now: Now, way: Way, created_at: u64, ttl: Option<Duration>) -> Duration {
+        let millis = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+        let seems = millis(now.unix_millis).saturating_sub(millis(created_at));
+        self.take_out(way);
+        let Some((_, window)) = &mut self.latest else { return Duration::ZERO };
+        let known = window.behind.filter(|(_, since)| now.since_start.saturating_sub(*since) < CLOCK_RENEWED);
+        let allowed = match known {
+            Some((least, _)) => least.min(seems),
+            None => seems.min(ttl.map_or(i64::MAX, |ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))),
+        };
+        window.behind = Some(known.map_or((seems, now.since_start), |(least, since)| (least.min(seems), since)));
+        let age = seems - allowed.clamp(-CLOCKS_DIFFER, CLOCKS_DIFFER);
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    }
+
     /// Whether a nonce was here before, or is too old to tell.
     pub(super) fn decided(&self, way: Way, nonce: u64) -> bool {
         let latest = self.latest.as_ref().filter(|(latest, _)| *latest == way).map(|(_, window)| window);
@@ -139,6 +169,7 @@ impl Seen {
             floor,
             random: random.iter().copied().collect(),
             random_order: random.into(),
+            behind: None,
         };
         self.items += window.items();
         let way = Way { sender, priority, by_lane };
@@ -286,6 +317,26 @@ mod tests {
         }
         assert_eq!(again.check(way(sender), 4, Authenticity::Signed), Verdict::New);
         assert!(again.has_marks());
+    }
+
+    #[test]
+    fn a_message_is_as_old_as_it_is_whatever_the_senders_clock_says() {
+        let at = |millis: u64| Now { since_start: Duration::from_millis(millis), unix_millis: 1_000_000 + millis };
+        let ttl = Some(Duration::from_millis(300));
+        for skew in [0, 3000, -3000_i64] {
+            let (mut seen, way) = (Seen::new(10, false), way(PeerId::random()));
+            let mut age = |created: i64, came| {
+                let created_at = (1_000_000 + created + skew).unsigned_abs();
+                i64::try_from(seen.age(at(came), way, created_at, ttl).as_millis()).expect("not long")
+            };
+            age(0, 10);
+            assert_eq!(age(1000, 1010), 0, "the next comes as fast");
+            assert_eq!(age(2000, 4010), 2000, "one that was held up is old, however short that was");
+            assert_eq!(age(5000, 5010), 0);
+        }
+        let (mut seen, way) = (Seen::new(10, false), way(PeerId::random()));
+        assert!(seen.age(at(10_000), way, 1_000_000, ttl) > Duration::from_secs(4), "the first, ten seconds late");
+        assert!(seen.age(at(70_000), way, 1_000_000, None) > Duration::from_secs(60), "nobody's clock is an hour off");
     }
 
     #[test]

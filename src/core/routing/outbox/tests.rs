@@ -337,7 +337,7 @@ fn too_much_sheds_what_is_least_urgent_and_says_so() {
     bench.out.clear();
     let high = bench.send_to(other, Priority::High, 1, None);
     let shed = ReceiptState::Failed { error: DeliveryError::Shed { priority: Priority::Low } };
-    assert_eq!(bench.told(low[119]), [shed.clone()], "the newest of the least urgent");
+    assert_eq!(bench.told(low[119]), std::slice::from_ref(&shed), "the newest of the least urgent");
     assert_eq!(bench.told(low[0]), []);
     let event = bench.out.iter().find_map(|output| match output {
         Output::Event(NetworkEvent::MessagesShed { priority, count }) => Some((*priority, *count)),
