@@ -54,7 +54,14 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(durability: Durability) -> Self {
-        Self { durability, round: 0, changes: Vec::new(), haste: Haste::Later, accepting: VecDeque::new(), failing: None }
+        Self {
+            durability,
+            round: 0,
+            changes: Vec::new(),
+            haste: Haste::Later,
+            accepting: VecDeque::new(),
+            failing: None,
+        }
     }
 
     /// Whether anything is kept at all.
