@@ -1,6 +1,13 @@
 //! Measuring: round by round, row by row, the contestants in turns.
 
-use std::{collections::BTreeMap, env, fs, io::ErrorKind, path::PathBuf, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    env, fs,
+    io::ErrorKind,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -141,10 +148,10 @@ impl Measure<'_> {
             Task::Pair(task) | Task::Durable(task) => self.pair(task, &listener, &dialler),
             Task::Idle => self.idle(&listener, &dialler),
             Task::Posts(field) => {
-                if !seen.contains_key(&contestant) {
-                    seen.insert(contestant, self.posts(contestant)?);
-                }
-                let told = &seen[&contestant];
+                let told = match seen.entry(contestant) {
+                    Entry::Occupied(told) => told.into_mut(),
+                    Entry::Vacant(place) => place.insert(self.posts(contestant)?),
+                };
                 Ok(json!({ "number": told[field], "beside": told }))
             }
         }
