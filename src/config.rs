@@ -22,6 +22,7 @@ mod builder;
 mod check;
 mod durations;
 mod source;
+mod transfers;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::NetworkConfigBuilder;
 pub(crate) use durations::{millis, optional_millis};
+pub use transfers::TransfersConfig;
 
 /// The whole configuration. In TOML each struct below is a table, in the environment a prefix
 /// (`CPC_NET_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).
@@ -68,6 +70,8 @@ pub struct NetworkConfig {
     pub connections: ConnectionsConfig,
     /// How long delivery is tried.
     pub delivery: DeliveryConfig,
+    /// Payloads that are streamed from a reader into a writer.
+    pub transfers: TransfersConfig,
     /// How many bytes may leave in a time.
     pub bandwidth: BandwidthConfig,
     /// What bounds memory.
@@ -88,6 +92,7 @@ impl Default for NetworkConfig {
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
+            transfers: TransfersConfig::default(),
             bandwidth: BandwidthConfig::default(),
             limits: LimitsConfig::default(),
         }

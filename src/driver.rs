@@ -12,6 +12,7 @@ mod outputs;
 mod probes;
 mod sleep;
 mod snapshot;
+mod transfers;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -101,6 +102,7 @@ pub(crate) struct Driver {
     answers: HashMap<RequestId, oneshot::Sender<Result<PeerId, ConnectError>>>,
     next_request: u64,
     receipts: HashMap<u64, ReceiptWriter>,
+    transfers: transfers::Registry,
     journal: Option<Journal>,
     lock: Option<Lock>,
     /// What is told to the app once the snapshot says the same.
@@ -134,6 +136,8 @@ enum Turn {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Verified(gossip::Verified),
     Wake(Wake),
+    /// A handle of a transfer wants something.
+    Bell,
     Journal(Report),
     /// The app has confirmed all messages up to this serial number.
     Confirmed(u64),
@@ -187,6 +191,7 @@ impl Driver {
             reservations: HashMap::new(),
             answers: HashMap::new(),
             next_request: 0,
+            transfers: transfers::Registry::default(),
             receipts,
             journal,
             lock,
@@ -220,6 +225,7 @@ impl Driver {
                 event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
                 verified = self.gossip.next_verified().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
+                _ = self.published.bell.recv().fuse() => Turn::Bell,
                 report = journal_report(self.journal.as_ref()).fuse() => Turn::Journal(report),
                 serial = self.published.kept.confirmed().fuse() => Turn::Confirmed(serial),
                 () = (&mut self.timer).fuse() => Turn::Timer,
@@ -232,6 +238,7 @@ impl Driver {
                 Turn::Swarm(event) => self.swarm_event(*event),
                 Turn::Verified(verified) => self.gossiped(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
+                Turn::Bell => self.take_asks(),
                 Turn::Journal(Report { stored, failing }) => self.handle(Input::Journal { stored, failing }),
                 Turn::Confirmed(serial) => self.handle(Input::Confirmed { serial }),
                 Turn::Timer => {
@@ -351,6 +358,7 @@ impl Driver {
     /// The last words: what is left fails, and all who wait are told.
     fn finish(self) {
         drop(self.receipts);
+        self.transfers.stop();
         for (_, answer) in self.answers {
             // Whoever asked may be gone.
             let _ = answer.send(Err(ConnectError::ShuttingDown));

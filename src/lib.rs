@@ -41,6 +41,8 @@ mod platform;
 mod receipt;
 mod rows;
 mod store;
+mod transfer;
+mod transfers;
 mod transport;
 mod wire;
 
@@ -57,6 +59,11 @@ pub use peer::{
     ConnectTarget, ConnectionKind, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, PerPriority, Phase,
 };
 pub use receipt::{QueueReason, Receipt, ReceiptState, Way};
+pub use transfer::{
+    MAX_KIND, MAX_META, MAX_NAME, PayloadHash, TransferDirection, TransferId, TransferOffer, TransferProgress,
+    TransferState,
+};
+pub use transfers::{IncomingTransfer, Transfer, TransferPrefix, TransferSource, Transfers};
 
 /// The body of the program `cpc-probe`.
 #[cfg(all(native, feature = "probe"))]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
+use super::transfers::{TransferInput, TransferOutput};
 use crate::{
     error::ConnectError,
     event::{DiscoverTarget, DiscoverySource, NetworkEvent},
@@ -276,6 +277,13 @@ pub(crate) enum Input {
     OwnRecord {
         record: SignedRecord,
     },
+    /// Something of a transfer.
+    Transfer(TransferInput),
+    /// A neighbour did what it must not, outside its lanes.
+    Rejected {
+        peer: PeerId,
+        rejection: Rejection,
+    },
     /// Received messages were dropped because no subscriber took them in time.
     Missed {
         count: u64,
@@ -339,6 +347,7 @@ pub(crate) enum Output {
     SignRecord {
         addresses: Vec<Multiaddr>,
     },
+    Transfer(TransferOutput),
     Event(NetworkEvent),
     Deliver(ReceivedMessage),
     /// Hand a message over that is kept until the app has confirmed it.

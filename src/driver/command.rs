@@ -1,16 +1,20 @@
 //! What handles ask of the driver.
 
+use std::sync::Arc;
+
 use futures::channel::oneshot;
 use libp2p::PeerId;
 
 use super::{Driver, Stop};
 use crate::{
     core::{ConnectRequest, Input, OutgoingMessage, RequestId, Topic},
-    error::ConnectError,
+    error::{ConnectError, TransferError},
     event::DiscoverTarget,
     message::GroupName,
     peer::ConnectTarget,
     receipt::ReceiptWriter,
+    transfer::TransferState,
+    transfers::Outbox,
 };
 
 type Answer = oneshot::Sender<Result<PeerId, ConnectError>>;
@@ -22,6 +26,7 @@ pub(crate) enum Command {
     Send { peer: PeerId, message: OutgoingMessage, receipt: ReceiptWriter },
     BroadcastNeighbors { message: OutgoingMessage },
     BroadcastGossip { topic: Topic, message: OutgoingMessage },
+    SendTransfer { outbox: Arc<Outbox> },
     JoinGroup { group: GroupName },
     LeaveGroup { group: GroupName },
     Discover { target: DiscoverTarget },
@@ -38,6 +43,9 @@ impl Command {
             }
             Command::Shutdown { done } => {
                 let _ = done.send(());
+            }
+            Command::SendTransfer { outbox } => {
+                outbox.watch.set(TransferState::Failed { error: TransferError::ShutDown });
             }
             _ => {}
         }
@@ -61,6 +69,7 @@ impl Driver {
             }
             Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),
             Command::BroadcastGossip { topic, message } => self.handle(Input::BroadcastGossip { topic, message }),
+            Command::SendTransfer { outbox } => self.send_transfer(outbox),
             Command::JoinGroup { group } => self.handle(Input::JoinGroup { group }),
             Command::LeaveGroup { group } => self.handle(Input::LeaveGroup { group }),
             Command::Discover { target } => self.handle(Input::Discover { target }),

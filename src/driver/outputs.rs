@@ -120,6 +120,7 @@ impl Driver {
                 Ok(record) => self.handle(Input::OwnRecord { record }),
                 Err(error) => tracing::warn!(%error, "the node's own record can't be signed"),
             },
+            Output::Transfer(output) => self.transfer_output(output),
             Output::Event(event) => self.news.push_back(News::Event(event)),
             Output::Deliver(message) => self.news.push_back(News::Message(message)),
             Output::HandOver { serial, message } => self.news.push_back(News::Kept(serial, message)),
@@ -147,6 +148,7 @@ impl Driver {
         let Some((peer, connection)) = self.connections.remove(&link) else { return };
         self.links.remove(&connection);
         self.swarm.close_connection(connection);
+        self.swarm.behaviour_mut().transfers.forget(connection);
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 

@@ -5,6 +5,7 @@ import type { DeliveryConfig } from "./DeliveryConfig.js";
 import type { DiscoveryConfig } from "./DiscoveryConfig.js";
 import type { LimitsConfig } from "./LimitsConfig.js";
 import type { RelayConfig } from "./RelayConfig.js";
+import type { TransfersConfig } from "./TransfersConfig.js";
 import type { TransportConfig } from "./TransportConfig.js";
 
 /**
