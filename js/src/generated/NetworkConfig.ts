@@ -64,6 +64,10 @@ connections: ConnectionsConfig,
  */
 delivery: DeliveryConfig, 
 /**
+ * Payloads that are streamed from a reader into a writer.
+ */
+transfers: TransfersConfig, 
+/**
  * How many bytes may leave in a time.
  */
 bandwidth: BandwidthConfig, 
