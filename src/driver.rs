@@ -109,6 +109,8 @@ pub(crate) struct Driver {
     lock: Option<Lock>,
     /// What is told to the app once the snapshot says the same.
     news: VecDeque<News>,
+    /// Something was handed to the swarm to be sent since the app last heard news.
+    hands_over: bool,
     listening: bool,
     timer: Delay,
     timer_at: Option<Duration>,
@@ -197,6 +199,7 @@ impl Driver {
             journal,
             lock,
             news: VecDeque::new(),
+            hands_over: false,
             listening: false,
             timer: Delay::new(Duration::ZERO),
             timer_at: Some(Duration::ZERO),
@@ -247,7 +250,7 @@ impl Driver {
                 }
             }
             self.take_what_is_ready();
-            self.carry_out();
+            self.carry_out_and_let_leave().await;
         }
         self.close_journal().await;
         self.finish();
@@ -314,16 +317,20 @@ impl Driver {
             let Ok(command) = self.commands.try_recv() else { break };
             self.command(command);
         }
+        self.take_from_the_swarm();
+        for _ in 0..BATCH {
+            let Some(verified) = self.gossip.next_verified().now_or_never() else { break };
+            self.gossiped(verified);
+        }
+    }
+
+    fn take_from_the_swarm(&mut self) {
         for _ in 0..BATCH {
             if self.swarm.is_terminated() {
                 break;
             }
             let Some(Some(event)) = self.swarm.next().now_or_never() else { break };
             self.swarm_event(event);
-        }
-        for _ in 0..BATCH {
-            let Some(verified) = self.gossip.next_verified().now_or_never() else { break };
-            self.gossiped(verified);
         }
     }
 

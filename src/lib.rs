@@ -19,8 +19,8 @@
 //! `ARCHITECTURE.md` tells.
 //!
 //! # Not here yet
-//! Messages wait in memory only, not across a restart; payloads are protected on every connection, also past relays,
-//! but not sealed for their recipient alone; natively there is no hole punching yet.
+//! Payloads are protected on every connection, also past relays, but not sealed for their recipient alone; natively there
+//! is no hole punching yet.
 
 #![deny(missing_docs, unreachable_pub, rustdoc::broken_intra_doc_links)]
 
