@@ -181,6 +181,7 @@ impl Driver {
                     receipt.set(state);
                 }
             }
+            News::Transfer(watch, state) => watch.set(state),
             News::Answer(request, result) => {
                 if let Some(answer) = self.answers.remove(&request) {
                     // Whoever asked may be gone.
