@@ -24,13 +24,13 @@ pub struct End {
 impl End {
     /// Starts a process.
     pub fn start(program: &Path, arguments: &[String]) -> Result<Self, Failure> {
-        let told = arguments.join(" ");
+        let told = format!("{} {}", program.file_stem().unwrap_or_default().to_string_lossy(), arguments.join(" "));
         let mut child = with_room_for_connections(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| Failure::new(format!("`{} {told}` could not be run: {error}", program.display())))?;
+            .map_err(|error| Failure::new(format!("`{told}` could not be run: {error}")))?;
         let output = child.stdout.take().ok_or_else(|| Failure::new("the process has no output"))?;
         let (sender, lines) = sync_channel(16);
         thread::spawn(move || {
@@ -46,15 +46,12 @@ impl End {
     /// What it tells next, within a time.
     pub fn next(&mut self, patience: Duration) -> Result<Value, Failure> {
         let line = self.lines.recv_timeout(patience).map_err(|error| match error {
-            RecvTimeoutError::Timeout => {
-                Failure::new(format!("`cpc-net-bench {}` said nothing for {patience:?}", self.told))
-            }
+            RecvTimeoutError::Timeout => Failure::new(format!("`{}` said nothing for {patience:?}", self.told)),
             RecvTimeoutError::Disconnected => {
-                Failure::new(format!("`cpc-net-bench {}` failed", self.told)).remedy("what it says itself stands above")
+                Failure::new(format!("`{}` failed", self.told)).remedy("what it says itself stands above")
             }
         })?;
-        serde_json::from_str(&line)
-            .map_err(|error| Failure::new(format!("`cpc-net-bench {}` said `{line}`: {error}", self.told)))
+        serde_json::from_str(&line).map_err(|error| Failure::new(format!("`{}` said `{line}`: {error}", self.told)))
     }
 
     /// Asks it something and waits for the answer.
@@ -62,7 +59,7 @@ impl End {
         let asked = self.input.as_mut().map(|input| writeln!(input, "{question}").and_then(|()| input.flush()));
         match asked {
             Some(Ok(())) => self.next(patience),
-            _ => Err(Failure::new(format!("`cpc-net-bench {}` listens no more", self.told))),
+            _ => Err(Failure::new(format!("`{}` listens no more", self.told))),
         }
     }
 }
