@@ -21,6 +21,7 @@
 mod builder;
 mod check;
 mod durations;
+mod propagation;
 mod source;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
 pub use builder::NetworkConfigBuilder;
+pub use propagation::{PropagationConfig, Strategy};
 pub(crate) use durations::{millis, optional_millis};
 
 /// The whole configuration. In TOML each struct below is a table, in the environment a prefix
@@ -68,6 +70,8 @@ pub struct NetworkConfig {
     pub connections: ConnectionsConfig,
     /// How long delivery is tried.
     pub delivery: DeliveryConfig,
+    /// How broadcasts spread.
+    pub propagation: PropagationConfig,
     /// What bounds memory.
     pub limits: LimitsConfig,
 }
@@ -86,6 +90,7 @@ impl Default for NetworkConfig {
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
+            propagation: PropagationConfig::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -344,8 +349,6 @@ pub struct DeliveryConfig {
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub drain_timeout: Duration,
-    /// How often a broadcast may be forwarded (CPC: 7). 1 to 64. Default 7.
-    pub max_hops: u32,
 }
 
 impl Default for DeliveryConfig {
@@ -354,7 +357,6 @@ impl Default for DeliveryConfig {
             timeout: Duration::from_secs(60),
             acknowledge_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
-            max_hops: 7,
         }
     }
 }
@@ -377,7 +379,7 @@ pub struct LimitsConfig {
     pub command_buffer: usize,
     /// How many groups can be joined. 1 to 1024. Default 64.
     pub groups: usize,
-    /// How many senders' nonces are remembered to find duplicates. 100 to 1000000. Default 10000.
+    /// How many senders' nonces, and how many posts, are remembered to find duplicates. 100 to 1000000. Default 10000.
     pub duplicate_cache: usize,
 }
 

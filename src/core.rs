@@ -9,6 +9,7 @@
 //! - `connections`: the state machine of each peer, retries, who is dialled when.
 //! - `discovery`: the peer book, bootstrap, peer exchange, relay reservations.
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
+//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
 //! - `wakes`: what a sleep, or another network, changes.
@@ -18,6 +19,7 @@ mod connections;
 mod discovery;
 mod health;
 mod input;
+mod posting;
 mod random;
 mod routing;
 mod trust;
@@ -36,8 +38,8 @@ use crate::{
     config::NetworkConfig,
     error::ConnectError,
     event::{NetworkEvent, RejectReason},
-    frame::{Content, ControlContent, Incoming, Rejection},
-    message::{GroupName, MessageId, Priority, ReceivedMessage},
+    frame::{Content, ControlContent, Frame, Incoming, Rejection},
+    message::{GroupName, Priority, ReceivedMessage},
     peer::{ConnectionState, NetworkStats},
 };
 
@@ -99,7 +101,7 @@ impl Core {
         let mut core = Self {
             connections: Connections::new(&settings),
             discovery: Discovery::new(&settings),
-            routing: Routing::new(&settings.config),
+            routing: Routing::new(settings.local, &settings.config),
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
@@ -140,28 +142,22 @@ impl Core {
                     self.deliver_mail(now, peer);
                 }
             }
-            Input::BroadcastGossip { topic, message } => {
-                self.health.accepted(message.letter.priority);
-                let dropped = self.routing.pending.push(now, topic, message, &mut self.out);
-                self.health.stats.broadcasts_dropped += dropped;
-            }
-            Input::Published { nonce, priority } => {
-                self.health.sent(priority, 1);
-                let id = MessageId { sender: self.settings.local, nonce };
-                self.out.push_back(Output::Event(NetworkEvent::BroadcastTaken { id }));
-            }
-            Input::PublishFailed { topic, message } => {
-                let dropped = self.routing.pending.failed(now, topic, message);
-                self.health.stats.broadcasts_dropped += dropped;
+            Input::BroadcastDirected { peers, message } => self.broadcast_directed(now, peers, &message),
+            Input::Post { message } => self.post(now, message),
+            Input::Published { nonce, priority } => self.taken(nonce, priority),
+            Input::PublishFailed { message } => {
+                self.health.stats.broadcasts_dropped += self.routing.pending.failed(now, message);
             }
             Input::PublishDropped => self.health.stats.broadcasts_dropped += 1,
             Input::Subscribed { topic } => self.routing.pending.somebody_listens(now, &topic),
             Input::JoinGroup { group } => {
                 self.groups.insert(group.clone());
+                self.routing.spread.join(now, group.clone());
                 self.out.push_back(Output::Subscribe(Topic::Group(group)));
             }
             Input::LeaveGroup { group } => {
                 self.groups.remove(&group);
+                self.routing.spread.leave(now, &group);
                 self.out.push_back(Output::Unsubscribe(Topic::Group(group)));
             }
             Input::Discover { target } => self.discovery.search(target, &mut self.connections, now, &mut self.out),
@@ -183,6 +179,7 @@ impl Core {
                     &mut self.connections,
                     &mut self.out,
                 );
+                self.routing.spread.set_relayed(&peer, self.is_relayed(&peer));
                 self.changed.insert(peer);
                 self.deliver_mail(now, peer);
             }
@@ -192,6 +189,7 @@ impl Core {
                 self.upgrades.look(now, peer, &self.connections);
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
                 self.routing.outbox.link_lost(now, peer);
+                self.link_of_neighbour_closed(now, peer);
                 self.changed.insert(peer);
                 // Who has said goodbye is left alone for a moment, also with mail.
                 if self.connections.state(&peer) == ConnectionState::Connected {
@@ -202,6 +200,7 @@ impl Core {
             Input::Identified { peer, facts } => {
                 self.changed.insert(peer);
                 let has_mail = self.routing.outbox.has_mail(&peer);
+                self.meet(now, peer, &facts);
                 self.upgrades.identified(now, peer, facts.signals_webrtc, &self.connections);
                 self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
@@ -217,13 +216,14 @@ impl Core {
             Input::Frames { peer, batch, bytes } => {
                 self.health.stats.bytes_received += bytes as u64;
                 for result in batch {
-                    self.frame(now, peer, result, true);
+                    self.frame(now, peer, result);
                 }
             }
             Input::Gossiped { source, ticket, result } => {
-                let verdict = self.frame(now, source, *result, false);
+                let verdict = self.gossiped(now, source, *result);
                 self.out.push_back(Output::Judge { ticket, verdict });
             }
+            Input::Verified { from, id, result } => self.verified(now, from, id, *result),
             Input::Written { peer, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
                 self.routing.outbox.settled(peer, priority, count);
@@ -280,6 +280,9 @@ impl Core {
             for (peer, ranges) in self.routing.inbox.take_acknowledgements() {
                 self.control(peer, ControlContent::Acknowledge(ranges));
             }
+            for (peer, note) in self.routing.spread.take_notes(&self.routing.outbox) {
+                self.control(peer, ControlContent::Spread(note));
+            }
         }
         self.out.pop_front()
     }
@@ -292,6 +295,7 @@ impl Core {
             self.upgrades.next_deadline(),
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
+            self.routing.spread.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
@@ -317,7 +321,11 @@ impl Core {
 
     /// The counters.
     pub(crate) fn stats(&self) -> NetworkStats {
-        NetworkStats { outbox: self.routing.outbox.len(), ..self.health.stats.clone() }
+        NetworkStats {
+            outbox: self.routing.outbox.len(),
+            propagation: self.routing.spread.stats.clone(),
+            ..self.health.stats.clone()
+        }
     }
 
     /// Whether shutdown has begun.
@@ -373,40 +381,26 @@ impl Core {
         }
     }
 
-    /// One frame from a neighbour, by a lane or by gossip. Returns what becomes of it if it came by gossip.
-    fn frame(
-        &mut self,
-        now: Now,
-        neighbour: PeerId,
-        result: Result<Incoming, Rejection>,
-        by_lane: bool,
-    ) -> GossipVerdict {
+    /// One frame from a neighbour.
+    fn frame(&mut self, now: Now, neighbour: PeerId, result: Result<Incoming, Rejection>) {
         let incoming = match result {
             Ok(incoming) => incoming,
-            Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
+            Err(rejection) => {
+                self.reject(now, neighbour, rejection, true);
+                return;
+            }
         };
-        if by_lane && !incoming.acknowledged.is_empty() {
+        if !incoming.acknowledged.is_empty() {
             let delivered = self.routing.outbox.acknowledged(neighbour, &incoming.acknowledged, &mut self.out);
             self.health.stats.messages_delivered += delivered;
             self.changed.insert(neighbour);
         }
         match incoming.content {
             Content::Message(frame) => {
-                let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups: &self.groups };
-                match self.routing.inbox.check(now, frame, context, &self.settings.config) {
-                    Ok(Some(message)) => {
-                        self.deliver(message);
-                        return GossipVerdict::PassOn;
-                    }
-                    Ok(None) => self.health.stats.duplicates += 1,
-                    Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
-                }
+                self.take(now, neighbour, frame, true);
             }
-            // Below the app only the two neighbours talk to each other; by gossip it means nothing.
-            _ if !by_lane => {
-                let rejection = Rejection::new(RejectReason::Malformed, "a frame between neighbours came by gossip");
-                return self.reject(now, neighbour, rejection, false);
-            }
+            Content::Post(post) => self.post_came(now, neighbour, post),
+            Content::Spread(note) => self.note_came(now, neighbour, note),
             Content::PeerList { records, forged } => {
                 for rejection in forged {
                     self.reject(now, neighbour, rejection, true);
@@ -432,7 +426,22 @@ impl Core {
             }
             Content::Nothing => {}
         }
-        GossipVerdict::Ignore
+    }
+
+    /// A message with a good signature, by a lane or as a post. Returns what becomes of a post.
+    fn take(&mut self, now: Now, neighbour: PeerId, frame: Frame, by_lane: bool) -> GossipVerdict {
+        let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups: &self.groups };
+        match self.routing.inbox.check(now, frame, context, &self.settings.config) {
+            Ok(Some(message)) => {
+                self.deliver(message);
+                GossipVerdict::PassOn
+            }
+            Ok(None) => {
+                self.health.stats.duplicates += 1;
+                GossipVerdict::Ignore
+            }
+            Err(rejection) => self.reject(now, neighbour, rejection, by_lane),
+        }
     }
 
     fn deliver(&mut self, message: ReceivedMessage) {
@@ -512,7 +521,8 @@ impl Core {
         for peer in expired.resend {
             self.deliver_mail(now, peer);
         }
-        self.health.stats.broadcasts_dropped += self.routing.pending.tick(now, &mut self.out);
+        self.post_again(now);
+        self.routing.spread.tick(now);
         let connections = &mut self.connections;
         self.upgrades.tick(now, connections, &mut self.out);
         self.discovery.tick(now, connections, &mut self.random, &mut self.out);
@@ -529,8 +539,10 @@ impl Core {
         for (peer, envelopes) in self.discovery.take_announcements(now, &self.connections) {
             self.control(peer, ControlContent::PeerList(envelopes));
         }
+        self.routing.spread.pump(now, &mut self.routing.outbox, &mut self.out);
         let Some(until) = self.draining_until else { return };
-        let reachable_mail = self.connections.connected().any(|peer| self.routing.outbox.has_mail(&peer));
+        let leaves = |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.is_under_way(&peer);
+        let reachable_mail = !self.routing.spread.is_idle() || self.connections.connected().any(leaves);
         if self.drained || (reachable_mail && now.since_start < until) {
             return;
         }

@@ -6,12 +6,14 @@
 
 mod behaviour;
 mod command;
+mod gate;
 mod gossip;
 mod inputs;
 mod outputs;
 mod probes;
 mod sleep;
 mod snapshot;
+mod verification;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -45,6 +47,7 @@ use crate::{
 
 use behaviour::{Behaviour, BehaviourEvent};
 use gossip::Gossip;
+use verification::Verification;
 
 pub(crate) use command::Command;
 pub(crate) use snapshot::Published;
@@ -77,6 +80,7 @@ pub(crate) struct Driver {
     core: Core,
     swarm: Swarm<Behaviour>,
     gossip: Gossip,
+    verification: Verification,
     commands: Receiver<Command>,
     published: Arc<Published>,
 
@@ -112,7 +116,8 @@ enum News {
 enum Turn {
     Command(Result<Command, async_channel::RecvError>),
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
-    Verified(gossip::Verified),
+    Gossiped(gossip::Verified),
+    Verified(Vec<verification::Verified>),
     Wake(Wake),
     Timer,
 }
@@ -147,6 +152,7 @@ impl Driver {
         let mut driver = Self {
             core: Core::new(settings, now(&clock)),
             gossip: Gossip::new(&config),
+            verification: Verification::new(config.limits.max_payload),
             key,
             clock,
             swarm,
@@ -170,7 +176,7 @@ impl Driver {
             stop: Stop::Running,
             config,
         };
-        driver.gossip.begin(&mut driver.swarm.behaviour_mut().gossip);
+        driver.gossip.begin(&mut driver.swarm.behaviour_mut().gossip.gossip);
         driver.listen().await?;
         driver.carry_out();
         Ok((driver, to_keep))
@@ -185,7 +191,8 @@ impl Driver {
             let turn = select! {
                 command = self.commands.recv().fuse() => Turn::Command(command),
                 event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
-                verified = self.gossip.next_verified().fuse() => Turn::Verified(verified),
+                gossiped = self.gossip.next_verified().fuse() => Turn::Gossiped(gossiped),
+                verified = self.verification.next().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
                 () = (&mut self.timer).fuse() => Turn::Timer,
             };
@@ -195,7 +202,8 @@ impl Driver {
                 // Nobody can ask for anything any more.
                 Turn::Command(Err(_)) => break,
                 Turn::Swarm(event) => self.swarm_event(*event),
-                Turn::Verified(verified) => self.gossiped(verified),
+                Turn::Gossiped(gossiped) => self.gossiped(gossiped),
+                Turn::Verified(verified) => self.verified(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
                 Turn::Timer => {
                     self.timer_at = None;

@@ -5,6 +5,7 @@
 //!
 //! - `frame`: one message as typed fields, to bytes and back, with all checks.
 //! - `framing`: length prefixes on a byte stream, sans-IO.
+//! - `posts`: what can be read of a post before it is verified, and the notes about posts.
 //! - `records`: signed peer records, the content of peer lists.
 //! - `lane`: the tasks that read and write one stream.
 //! - `handler`, `behaviour`: lanes on a libp2p connection and in a swarm.
@@ -18,13 +19,15 @@ mod framing;
 pub(crate) mod generated;
 mod handler;
 mod lane;
+mod posts;
 mod records;
 
 use libp2p::StreamProtocol;
 
 pub(crate) use behaviour::{Behaviour, Event};
-pub(crate) use frame::{MAX_FRAME_OVERHEAD, control_frame, decode, message_frame};
+pub(crate) use frame::{MAX_FRAME_OVERHEAD, control_frame, decode, message_frame, post_frame};
 pub(crate) use handler::Parcel;
+pub(crate) use posts::{post_id, read_post, verify_post, with_hops};
 pub(crate) use records::sign_record;
 
 /// The name under which lanes are negotiated.

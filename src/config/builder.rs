@@ -5,8 +5,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use super::{
-    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, IceServer, LimitsConfig, NetworkConfig, RelayConfig, Security,
-    TransportConfig,
+    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, IceServer, LimitsConfig, NetworkConfig, PropagationConfig,
+    RelayConfig, Security, TransportConfig,
 };
 use crate::error::ConfigError;
 
@@ -135,6 +135,13 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn delivery(mut self, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
         change(&mut self.config.delivery);
+        self
+    }
+
+    /// Sets anything of the section on how posts spread.
+    #[must_use]
+    pub fn propagation(mut self, change: impl FnOnce(&mut PropagationConfig)) -> Self {
+        change(&mut self.config.propagation);
         self
     }
 

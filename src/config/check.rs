@@ -70,7 +70,16 @@ impl NetworkConfig {
         time("delivery.timeout", delivery.timeout, SECOND, 7 * 24 * HOUR)?;
         time("delivery.acknowledge_timeout", delivery.acknowledge_timeout, SECOND / 10, 5 * MINUTE)?;
         time("delivery.drain_timeout", delivery.drain_timeout, Duration::ZERO, 5 * MINUTE)?;
-        number("delivery.max_hops", delivery.max_hops, 1, 64, "hops")?;
+
+        let propagation = &self.propagation;
+        number("propagation.max_hops", propagation.max_hops, 1, 64, "hops")?;
+        number("propagation.gossip_factor", propagation.gossip_factor, 0.1, 1.0, "of the neighbours")?;
+        number("propagation.batch_size", propagation.batch_size, 1, 1000, "posts")?;
+        time("propagation.round", propagation.round, SECOND / 100, MINUTE)?;
+        time("propagation.keep_for", propagation.keep_for, SECOND, HOUR)?;
+        number("propagation.keep_posts", propagation.keep_posts, 16, 65_536, "posts")?;
+        number("propagation.keep_bytes", propagation.keep_bytes, 65_536, 1_073_741_824, "bytes")?;
+        number("propagation.queue_posts", propagation.queue_posts, 16, 65_536, "posts")?;
 
         let limits = &self.limits;
         number("limits.max_payload", limits.max_payload, 1, 4 * 1024 * 1024, "bytes")?;

@@ -5,7 +5,7 @@ use libp2p::PeerId;
 
 use super::{Driver, Stop};
 use crate::{
-    core::{ConnectRequest, Input, OutgoingMessage, RequestId, Topic},
+    core::{ConnectRequest, Input, OutgoingMessage, RequestId},
     error::ConnectError,
     event::DiscoverTarget,
     message::GroupName,
@@ -21,7 +21,8 @@ pub(crate) enum Command {
     Disconnect { peer: PeerId, answer: Answer },
     Send { peer: PeerId, message: OutgoingMessage, receipt: ReceiptWriter },
     BroadcastNeighbors { message: OutgoingMessage },
-    BroadcastGossip { topic: Topic, message: OutgoingMessage },
+    BroadcastDirected { peers: Vec<PeerId>, message: OutgoingMessage },
+    Post { message: OutgoingMessage },
     JoinGroup { group: GroupName },
     LeaveGroup { group: GroupName },
     Discover { target: DiscoverTarget },
@@ -60,7 +61,8 @@ impl Driver {
                 self.handle(Input::Send { peer, message });
             }
             Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),
-            Command::BroadcastGossip { topic, message } => self.handle(Input::BroadcastGossip { topic, message }),
+            Command::BroadcastDirected { peers, message } => self.handle(Input::BroadcastDirected { peers, message }),
+            Command::Post { message } => self.handle(Input::Post { message }),
             Command::JoinGroup { group } => self.handle(Input::JoinGroup { group }),
             Command::LeaveGroup { group } => self.handle(Input::LeaveGroup { group }),
             Command::Discover { target } => self.handle(Input::Discover { target }),

@@ -20,6 +20,10 @@ impl Driver {
             while let Some(output) = self.core.poll() {
                 self.output(output);
             }
+            if let Some(verified) = self.verification.begin() {
+                self.verified(verified);
+                continue;
+            }
             self.publish_snapshot();
             let news = std::mem::take(&mut self.news);
             let missed = news.into_iter().filter_map(|news| self.tell(news)).sum();
@@ -73,10 +77,20 @@ impl Driver {
                     self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
                 }
             }
-            Output::Publish { topic, message } => self.publish(topic, message),
+            Output::Forward { peer, priority, frame, hops } => {
+                let frame = Parcel::Frame(wire::with_hops(&frame, hops));
+                if !self.swarm.behaviour_mut().lanes.send(peer, priority, frame) {
+                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
+                }
+            }
+            Output::Verify { from, post } => self.verification.push(from, post),
+            Output::Gossip { peer, on: true } => self.swarm.behaviour_mut().gossip.open(peer),
+            Output::Gossip { peer, on: false } => self.swarm.behaviour_mut().gossip.close(peer),
+            Output::Publish { message } => self.publish(message),
+            Output::Bridge { post, hops } => self.bridge(&post, hops),
             Output::Judge { ticket, verdict } => self.judge(ticket, verdict),
-            Output::Subscribe(topic) => self.gossip.subscribe(&mut self.swarm.behaviour_mut().gossip, topic),
-            Output::Unsubscribe(topic) => self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip, &topic),
+            Output::Subscribe(topic) => self.gossip.subscribe(&mut self.swarm.behaviour_mut().gossip.gossip, topic),
+            Output::Unsubscribe(topic) => self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip.gossip, &topic),
             Output::Search(search) => self.search(search),
             Output::Reserve { relay, address } => match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
                 Ok(listener) => drop(self.reservations.insert(listener, relay)),

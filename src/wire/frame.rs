@@ -18,14 +18,15 @@ use prost::{
 use super::{
     generated::{
         self, CpcMessage, ErrorReport, PeerList,
-        cpc_message::{Kind, Priority as WirePriority, Type},
+        cpc_message::{Kind, Priority as WirePriority, Propagation, Type},
     },
+    posts,
     records::open_record,
 };
 use crate::{
     crypto::{SIGNATURE_LEN, SignatureError, sign_frame, verify_frame},
     event::RejectReason,
-    frame::{Addressing, Content, ControlContent, Frame, Incoming, Letter, NonceRange, Rejection},
+    frame::{Addressing, Content, ControlContent, Frame, Incoming, Letter, NonceRange, Passing, Rejection},
     message::{Authenticity, MessageId, MessageKind, Priority},
 };
 
@@ -43,6 +44,30 @@ const MAX_RECORDS: usize = 64;
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
 pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, libp2p::identity::SigningError> {
+    signed_frame(letter, Propagation::NotSaid, key)
+}
+
+/// Builds and signs the frame of a post.
+///
+/// # Errors
+/// When the key can't sign, which Ed25519 keys always can.
+pub(crate) fn post_frame(
+    letter: &Letter,
+    passing: Passing,
+    key: &Keypair,
+) -> Result<Bytes, libp2p::identity::SigningError> {
+    let propagation = match passing {
+        Passing::Gossip => Propagation::Gossip,
+        Passing::Flood => Propagation::Flood,
+    };
+    signed_frame(letter, propagation, key)
+}
+
+fn signed_frame(
+    letter: &Letter,
+    propagation: Propagation,
+    key: &Keypair,
+) -> Result<Bytes, libp2p::identity::SigningError> {
     let (message_type, kind) = to_wire_kind(letter.kind);
     let mut frame = CpcMessage {
         nonce: letter.nonce,
@@ -53,6 +78,7 @@ pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, lib
         created_at: letter.created_at,
         ttl: letter.ttl.map_or(0, |ttl| u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX).max(1)),
         kind,
+        propagation: propagation.into(),
         ..Default::default()
     };
     match &letter.addressing {
@@ -85,6 +111,10 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
             };
             frame.payload = report.encode_to_vec().into();
         }
+        ControlContent::Spread(note) => {
+            frame.kind = Kind::Spread.into();
+            frame.payload = posts::encode_note(note).into();
+        }
         ControlContent::PeerList(envelopes) => {
             frame.message_type = Type::Discovery.into();
             frame.kind = Kind::PeerList.into();
@@ -94,9 +124,17 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
     frame.encode_to_vec().into()
 }
 
-/// Reads a frame that came from `neighbour`, and checks all of it that needs no memory of earlier frames. Costs a
-/// signature verification: not for the driver's task.
+/// Reads a frame that came from `neighbour`, and checks all of it that needs no memory of earlier frames; of a post only
+/// what tells whether it is new. Costs a signature verification: not for the driver's task.
 pub(crate) fn decode(bytes: &Bytes, neighbour: PeerId, max_payload: usize) -> Result<Incoming, Rejection> {
+    if let Some(post) = posts::read_post(bytes, Some(&neighbour)) {
+        return Ok(Incoming { content: Content::Post(post), acknowledged: Vec::new() });
+    }
+    decode_verified(bytes, neighbour, max_payload)
+}
+
+/// Reads and verifies a frame, also a post.
+pub(super) fn decode_verified(bytes: &Bytes, neighbour: PeerId, max_payload: usize) -> Result<Incoming, Rejection> {
     let wire = CpcMessage::decode(bytes.clone()).map_err(|error| malformed(error.to_string()))?;
     let priority = WirePriority::try_from(wire.priority)
         .map(from_wire_priority)
@@ -118,6 +156,9 @@ pub(crate) fn decode(bytes: &Bytes, neighbour: PeerId, max_payload: usize) -> Re
     let content = match (message_type, Kind::try_from(wire.kind)) {
         (Type::Control, Ok(Kind::Acknowledge)) => Content::Nothing,
         (Type::Control, Ok(Kind::Goodbye)) => Content::Goodbye,
+        (Type::Control, Ok(Kind::Spread)) if authenticity == Authenticity::Connection => {
+            Content::Spread(posts::decode_note(wire.payload)?)
+        }
         (Type::Control, Ok(Kind::Error)) => {
             let report = ErrorReport::decode(wire.payload).map_err(|error| malformed(error.to_string()))?;
             Content::Error {
@@ -179,7 +220,7 @@ fn only_a_neighbours_fields(bytes: &[u8]) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn malformed(detail: String) -> Rejection {
+pub(super) fn malformed(detail: String) -> Rejection {
     Rejection::new(RejectReason::Malformed, detail)
 }
 

@@ -42,9 +42,29 @@ pub struct CpcMessage {
     /// only for the author's neighbours: nobody passes it on
     #[prost(bool, tag = "14")]
     pub neighbors: bool,
+    /// how a post is passed on
+    #[prost(enumeration = "cpc_message::Propagation", tag = "18")]
+    pub propagation: i32,
 }
 /// Nested message and enum types in `CpcMessage`.
 pub mod cpc_message {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Propagation {
+        NotSaid = 0,
+        Gossip = 1,
+        Flood = 2,
+    }
     #[derive(
         Clone,
         Copy,
@@ -157,6 +177,7 @@ pub mod cpc_message {
         Acknowledge = 8,
         /// CONTROL: the sender wants the connection closed; who hears it closes
         Goodbye = 9,
+        Spread = 11,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -175,6 +196,7 @@ pub mod cpc_message {
                 Self::Error => "ERROR",
                 Self::Acknowledge => "ACKNOWLEDGE",
                 Self::Goodbye => "GOODBYE",
+                Self::Spread => "SPREAD",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -222,4 +244,27 @@ pub struct ErrorReport {
     /// of the rejected message; 0 when it could not be read
     #[prost(uint64, tag = "3")]
     pub nonce: u64,
+}
+
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Spread {
+    #[prost(bool, tag = "1")]
+    pub hello: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub joined: ::prost::alloc::vec::Vec<Membership>,
+    #[prost(string, repeated, tag = "3")]
+    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub have: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub want: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub enough: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Membership {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
 }

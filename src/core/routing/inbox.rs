@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Clocks of honest nodes differ; a message is not called expired for less.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// Nonces remembered of one sender in one priority and by one way. Twice what the outbox lets be unacknowledged, so that
 /// whatever is sent again is still remembered.
@@ -82,8 +82,8 @@ impl Inbox {
                 return rejected(RejectReason::UnknownGroup, format!("this node is not a member of {group}"));
             }
         };
-        if frame.hops > config.delivery.max_hops {
-            let detail = format!("{} hops, the limit is {}", frame.hops, config.delivery.max_hops);
+        if frame.hops > config.propagation.max_hops {
+            let detail = format!("{} hops, the limit is {}", frame.hops, config.propagation.max_hops);
             return rejected(RejectReason::TooManyHops, detail);
         }
         if let (Some(ttl), Some(created_at)) = (frame.ttl, frame.created_at) {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p::PeerId;
 
 use crate::{
@@ -261,6 +262,32 @@ impl Outbox {
     pub(crate) fn control(&mut self, peer: PeerId, content: ControlContent, out: &mut impl Extend<Output>) {
         self.queues.entry(peer).or_default().outstanding[content.priority().lane()] += 1;
         out.extend([Output::Control { peer, content }]);
+    }
+}
+
+/// Posts: the lanes are shared with them.
+impl Outbox {
+    /// Whether a lane to a peer has room for one more frame.
+    pub(crate) fn has_room(&self, peer: &PeerId, priority: Priority) -> bool {
+        self.queues.get(peer).is_none_or(|queue| queue.outstanding[priority.lane()] < LANE_CREDIT)
+    }
+
+    /// Hands on a post, past the waiting messages. Whoever does so has asked whether there is room.
+    pub(crate) fn forward(
+        &mut self,
+        peer: PeerId,
+        priority: Priority,
+        frame: Bytes,
+        hops: u32,
+        out: &mut impl Extend<Output>,
+    ) {
+        self.queues.entry(peer).or_default().outstanding[priority.lane()] += 1;
+        out.extend([Output::Forward { peer, priority, frame, hops }]);
+    }
+
+    /// Whether frames were given to a peer's connections of which nothing is known yet.
+    pub(crate) fn is_under_way(&self, peer: &PeerId) -> bool {
+        self.queues.get(peer).is_some_and(|queue| queue.outstanding != [0; 3])
     }
 }
 
