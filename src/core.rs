@@ -60,6 +60,17 @@ use upgrades::Upgrades;
 /// Below this score a peer's rejections are only counted: no event, no ERROR reply.
 const REPLY_SCORE: f32 = 0.3;
 
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From its author, for this node.
+    Lane,
+    /// As a post that a neighbour passed on.
+    Post,
+    /// As a post, by a stranger's gossip.
+    Gossip,
+}
+
 /// What the core needs to know of its node.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -386,7 +397,7 @@ impl Core {
         let incoming = match result {
             Ok(incoming) => incoming,
             Err(rejection) => {
-                self.reject(now, neighbour, rejection, true);
+                self.reject(now, neighbour, rejection, Way::Lane);
                 return;
             }
         };
@@ -397,13 +408,13 @@ impl Core {
         }
         match incoming.content {
             Content::Message(frame) => {
-                self.take(now, neighbour, frame, true);
+                self.take(now, neighbour, frame, Way::Lane);
             }
             Content::Post(post) => self.post_came(now, neighbour, post),
             Content::Spread(note) => self.note_came(now, neighbour, note),
             Content::PeerList { records, forged } => {
                 for rejection in forged {
-                    self.reject(now, neighbour, rejection, true);
+                    self.reject(now, neighbour, rejection, Way::Lane);
                 }
                 self.changed.extend(records.iter().map(|record| record.peer));
                 let told = self.discovery.told_of(now, neighbour, records, &mut self.out);
@@ -429,8 +440,13 @@ impl Core {
     }
 
     /// A message with a good signature, by a lane or as a post. Returns what becomes of a post.
-    fn take(&mut self, now: Now, neighbour: PeerId, frame: Frame, by_lane: bool) -> GossipVerdict {
-        let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups: &self.groups };
+    fn take(&mut self, now: Now, neighbour: PeerId, frame: Frame, way: Way) -> GossipVerdict {
+        let context = routing::Arrival {
+            local: self.settings.local,
+            neighbour,
+            by_lane: way == Way::Lane,
+            groups: &self.groups,
+        };
         match self.routing.inbox.check(now, frame, context, &self.settings.config) {
             Ok(Some(message)) => {
                 self.deliver(message);
@@ -440,7 +456,7 @@ impl Core {
                 self.health.stats.duplicates += 1;
                 GossipVerdict::Ignore
             }
-            Err(rejection) => self.reject(now, neighbour, rejection, by_lane),
+            Err(rejection) => self.reject(now, neighbour, rejection, way),
         }
     }
 
@@ -449,13 +465,13 @@ impl Core {
         self.out.push_back(Output::Deliver(message));
     }
 
-    fn reject(&mut self, now: Now, neighbour: PeerId, rejection: Rejection, by_lane: bool) -> GossipVerdict {
+    fn reject(&mut self, now: Now, neighbour: PeerId, mut rejection: Rejection, way: Way) -> GossipVerdict {
         self.health.rejected(rejection.reason);
         let late = matches!(
             rejection.reason,
             RejectReason::Expired | RejectReason::TooManyHops | RejectReason::Replayed | RejectReason::UnknownGroup
         );
-        if late && (!by_lane || self.connections.is_waking(now)) {
+        if late && (way != Way::Lane || self.connections.is_waking(now)) {
             // Whoever passed it on may have had it in time, and need not know better. So may have a neighbour whose
             // frames waited while this node slept.
             return GossipVerdict::Ignore;
@@ -469,7 +485,11 @@ impl Core {
                 reason: rejection.reason,
                 detail: rejection.detail.clone(),
             }));
-            if by_lane && self.connections.state(&neighbour) == ConnectionState::Connected {
+            if way == Way::Post {
+                // The number means something to the author, who may be somebody else.
+                rejection.nonce = None;
+            }
+            if way != Way::Gossip && self.connections.state(&neighbour) == ConnectionState::Connected {
                 self.control(neighbour, ControlContent::Error(rejection));
             }
         }
@@ -541,7 +561,7 @@ impl Core {
         }
         self.routing.spread.pump(now, &mut self.routing.outbox, &mut self.out);
         let Some(until) = self.draining_until else { return };
-        let leaves = |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.is_under_way(&peer);
+        let leaves = |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.has_posts_under_way(&peer);
         let reachable_mail = !self.routing.spread.is_idle() || self.connections.connected().any(leaves);
         if self.drained || (reachable_mail && now.since_start < until) {
             return;

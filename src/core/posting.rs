@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use libp2p::PeerId;
 
-use super::{Core, GossipVerdict, Now, OutgoingMessage, Output, PeerFacts, routing::Arrived};
+use super::{Core, GossipVerdict, Now, OutgoingMessage, Output, PeerFacts, Way, routing::Arrived};
 use crate::{
     event::NetworkEvent,
     frame::{Frame, Post, PostId, Rejection, SpreadNote},
@@ -76,7 +76,7 @@ impl Core {
             Arrived::Verify(post) => self.out.push_back(Output::Verify { from: neighbour, post }),
             Arrived::Known => self.health.stats.duplicates += 1,
             Arrived::Refused(reason, detail) => {
-                self.reject(now, neighbour, Rejection::new(reason, detail), false);
+                self.reject(now, neighbour, Rejection::new(reason, detail), Way::Post);
             }
             Arrived::NoRoom => {
                 self.health.stats.messages_missed += 1;
@@ -88,8 +88,10 @@ impl Core {
     /// A post's signature has been checked.
     pub(super) fn verified(&mut self, now: Now, from: PeerId, id: PostId, result: Result<Frame, Rejection>) {
         let verdict = match result {
-            Ok(frame) => self.take(now, from, frame, false),
-            Err(rejection) => self.reject(now, from, rejection, false),
+            // From before a restart: this node knows what it has said.
+            Ok(frame) if frame.id.sender == self.settings.local => GossipVerdict::Ignore,
+            Ok(frame) => self.take(now, from, frame, Way::Post),
+            Err(rejection) => self.reject(now, from, rejection, Way::Post),
         };
         let is_new = verdict == GossipVerdict::PassOn;
         if let Some((post, hops)) = self.routing.spread.verified(now, &id, is_new, &mut self.random) {
@@ -106,13 +108,13 @@ impl Core {
     ) -> GossipVerdict {
         let (post, frame) = match result {
             Ok(good) => good,
-            Err(rejection) => return self.reject(now, source, rejection, false),
+            Err(rejection) => return self.reject(now, source, rejection, Way::Gossip),
         };
         if self.routing.spread.knows(&post.id) || post.author == self.settings.local {
             self.health.stats.duplicates += 1;
             return GossipVerdict::Ignore;
         }
-        let verdict = self.take(now, source, frame, false);
+        let verdict = self.take(now, source, frame, Way::Gossip);
         if verdict == GossipVerdict::PassOn {
             self.routing.spread.from_strangers(now, post, &mut self.random);
         }

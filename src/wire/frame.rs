@@ -333,8 +333,16 @@ mod tests {
         }
     }
 
+    /// Everything that is checked of a frame, of posts too.
+    fn decode_all(bytes: &Bytes, neighbour: PeerId) -> Result<Incoming, Rejection> {
+        let incoming = decode(bytes, neighbour, LIMIT)?;
+        let Content::Post(post) = &incoming.content else { return Ok(incoming) };
+        let content = Content::Message(posts::verify_post(post, neighbour, LIMIT)?);
+        Ok(Incoming { content, acknowledged: vec![] })
+    }
+
     fn reason(bytes: Vec<u8>, neighbour: PeerId) -> RejectReason {
-        decode(&bytes.into(), neighbour, LIMIT).expect_err("must be rejected").reason
+        decode_all(&bytes.into(), neighbour).expect_err("must be rejected").reason
     }
 
     #[test]
@@ -350,7 +358,7 @@ mod tests {
         ] {
             let letter = Letter { kind: MessageKind::DataSync, ..letter(77, addressing.clone(), "hello") };
             let frame = message_frame(&letter, &key).expect("signs");
-            let incoming = decode(&frame, neighbour, LIMIT).expect("valid");
+            let incoming = decode_all(&frame, neighbour).expect("valid");
             let expected = Frame {
                 id: MessageId { sender: author, nonce: 77 },
                 kind: MessageKind::DataSync,
@@ -375,7 +383,7 @@ mod tests {
         for bit in 0..frame.len() * 8 {
             let mut bytes = frame.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let result = decode(&bytes.into(), author, LIMIT);
+            let result = decode_all(&bytes.into(), author);
             assert!(result.is_err(), "bit {bit} of byte {} went unnoticed: {result:?}", bit / 8);
         }
     }
@@ -481,7 +489,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let (_, neighbour) = keys();
-            let _ = decode(&bytes.into(), neighbour, LIMIT);
+            let _ = decode_all(&bytes.into(), neighbour);
         }
     }
 }

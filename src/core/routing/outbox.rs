@@ -54,6 +54,8 @@ struct Queue {
     waiting: [BTreeSet<u64>; 3],
     /// Frames given to the peer's connections of which nothing is known yet, by lane.
     outstanding: [usize; 3],
+    /// Whether a post is among these frames, by lane.
+    posts: [bool; 3],
     /// Messages sent and not acknowledged, by lane.
     unacknowledged: [usize; 3],
     unreceipted: usize,
@@ -136,6 +138,7 @@ impl Outbox {
         if let Some(queue) = self.queues.get_mut(&peer) {
             let outstanding = &mut queue.outstanding[priority.lane()];
             *outstanding = outstanding.saturating_sub(count);
+            queue.posts[priority.lane()] &= *outstanding > 0;
         }
         self.forget_if_idle(peer);
     }
@@ -281,13 +284,15 @@ impl Outbox {
         hops: u32,
         out: &mut impl Extend<Output>,
     ) {
-        self.queues.entry(peer).or_default().outstanding[priority.lane()] += 1;
+        let queue = self.queues.entry(peer).or_default();
+        queue.outstanding[priority.lane()] += 1;
+        queue.posts[priority.lane()] = true;
         out.extend([Output::Forward { peer, priority, frame, hops }]);
     }
 
-    /// Whether frames were given to a peer's connections of which nothing is known yet.
-    pub(crate) fn is_under_way(&self, peer: &PeerId) -> bool {
-        self.queues.get(peer).is_some_and(|queue| queue.outstanding != [0; 3])
+    /// Whether posts were given to a peer's connections of which it is not known yet that they have left.
+    pub(crate) fn has_posts_under_way(&self, peer: &PeerId) -> bool {
+        self.queues.get(peer).is_some_and(|queue| queue.posts != [false; 3])
     }
 }
 

@@ -125,12 +125,6 @@ impl Spread {
             self.copy_came(now, from, &post, random);
             return Arrived::Known;
         }
-        if post.author == self.local {
-            // From before a restart: this node knows what it has said.
-            self.posts.remember(post.id);
-            self.missing.end(&post.id);
-            return Arrived::Known;
-        }
         if is_over(&post, now, super::inbox::CLOCK_TOLERANCE) {
             self.missing.end(&post.id);
             return Arrived::Refused(RejectReason::Expired, "its time to live was over when it came".to_owned());
