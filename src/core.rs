@@ -226,8 +226,13 @@ impl Core {
             Input::Online(online) => self.online(now, online),
             Input::Frames { peer, batch, bytes } => {
                 self.health.stats.bytes_received += bytes as u64;
+                let room = batch.iter().flatten().any(|incoming| !incoming.acknowledged.is_empty());
                 for result in batch {
                     self.frame(now, peer, result);
+                }
+                // What waited because so much was unacknowledged can leave.
+                if room {
+                    self.deliver_mail(now, peer);
                 }
             }
             Input::Gossiped { source, ticket, result } => {

@@ -250,6 +250,24 @@ fn an_acknowledgement_that_does_not_come_means_sending_again_and_in_the_end_fail
 }
 
 #[test]
+fn acknowledgements_make_room_for_what_waits() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    bench.open(peer, false, None);
+    let mut sent = Vec::new();
+    for nonce in 0..600 {
+        sent.extend(transmitted(&bench.send(peer, nonce, Priority::Medium)));
+        let written = Input::Written { peer, priority: Priority::Medium, count: 1, bytes: 9 };
+        sent.extend(transmitted(&bench.handle(written)));
+    }
+    assert_eq!(sent.len(), 512, "no more is unacknowledged at a time");
+    let acknowledged = vec![NonceRange { first: 0, last: 49 }];
+    let batch = vec![Ok(Incoming { content: Content::Nothing, acknowledged })];
+    let outputs = bench.handle(Input::Frames { peer, batch, bytes: 9 });
+    assert_eq!(transmitted(&outputs), (512..562).collect::<Vec<_>>());
+}
+
+#[test]
 fn hostile_acknowledgements_end_nothing_that_is_not_theirs() {
     let mut bench = Bench::new(|_| {});
     let (peer, hostile) = (PeerId::random(), PeerId::random());

@@ -1,10 +1,12 @@
 //! The signature over a frame, as `proto/cpc.proto` describes it.
 //!
-//! Invariant: what is signed is the frame's own bytes without the records of the signature and the hop count. Nothing
-//! is decoded and encoded again, so every implementation signs the same bytes whatever fields it knows.
+//! Invariant: what is signed is the frame's own bytes without the records of the signature, the hop count and the proof.
+//! Nothing is decoded and encoded again, so every implementation signs the same bytes whatever fields it knows.
 
-use libp2p::identity::{Keypair, PublicKey};
+use libp2p::identity::{Keypair, PublicKey, SigningError};
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+
+use super::tree::Hash;
 
 /// Length of an Ed25519 signature (RFC 8032 §5.1.6), bytes.
 pub(crate) const SIGNATURE_LEN: usize = 64;
@@ -12,8 +14,11 @@ pub(crate) const SIGNATURE_LEN: usize = 64;
 /// Keeps signatures of frames apart from whatever else the identity key signs.
 const DOMAIN: &[u8] = b"cpc-net/1.0.0/msg:";
 
-const SIGNATURE_FIELD: u32 = 5;
-const HOPS_FIELD: u32 = 11;
+/// The same for trees of many.
+const TREE_DOMAIN: &[u8] = b"cpc-net/1.0.0/batch:";
+
+/// The signature itself, the hop count, and the proof that leads to a tree's signature.
+const UNSIGNED_FIELDS: [u32; 3] = [5, 11, 16];
 
 /// Why a frame's signature doesn't hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,11 +29,11 @@ pub(crate) enum SignatureError {
     Wrong,
 }
 
-/// Signs an encoded frame that holds neither signature nor hop count.
+/// Signs an encoded frame that holds neither signature nor hop count nor proof.
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(crate) fn sign_frame(unsigned: &[u8], key: &Keypair) -> Result<Vec<u8>, libp2p::identity::SigningError> {
+pub(crate) fn sign_frame(unsigned: &[u8], key: &Keypair) -> Result<Vec<u8>, SigningError> {
     let mut signed = Vec::with_capacity(DOMAIN.len() + unsigned.len());
     signed.extend_from_slice(DOMAIN);
     signed.extend_from_slice(unsigned);
@@ -41,20 +46,49 @@ pub(crate) fn verify_frame(frame: &[u8], signature: &[u8], author: &PublicKey) -
     if author.verify(&signed, signature) { Ok(()) } else { Err(SignatureError::Wrong) }
 }
 
+/// Signs a tree of `count` messages by its root.
+///
+/// # Errors
+/// When the key can't sign, which Ed25519 keys always can.
+pub(crate) fn sign_tree(root: &Hash, count: u32, key: &Keypair) -> Result<Vec<u8>, SigningError> {
+    key.sign(&tree_head(root, count))
+}
+
+/// Checks that `signature` is `author`'s over the tree.
+pub(crate) fn verify_tree(root: &Hash, count: u32, signature: &[u8], author: &PublicKey) -> bool {
+    author.verify(&tree_head(root, count), signature)
+}
+
+fn tree_head(root: &Hash, count: u32) -> Vec<u8> {
+    [TREE_DOMAIN, &count.to_be_bytes(), root].concat()
+}
+
 /// The domain, then the frame without the records that are not signed.
 fn signed_bytes(frame: &[u8]) -> Result<Vec<u8>, prost::DecodeError> {
     let mut signed = Vec::with_capacity(DOMAIN.len() + frame.len());
     signed.extend_from_slice(DOMAIN);
+    append_signed_records(frame, &mut signed)?;
+    Ok(signed)
+}
+
+/// The frame without the records that are not signed: what the leaf of a tree consists of.
+pub(crate) fn signed_records(frame: &[u8]) -> Result<Vec<u8>, SignatureError> {
+    let mut signed = Vec::with_capacity(frame.len());
+    append_signed_records(frame, &mut signed).map_err(|error| SignatureError::Malformed(error.to_string()))?;
+    Ok(signed)
+}
+
+fn append_signed_records(frame: &[u8], signed: &mut Vec<u8>) -> Result<(), prost::DecodeError> {
     let mut rest = frame;
     while !rest.is_empty() {
         let record = rest;
         let (field, wire_type): (u32, WireType) = decode_key(&mut rest)?;
         skip_field(wire_type, field, &mut rest, DecodeContext::default())?;
-        if field != SIGNATURE_FIELD && field != HOPS_FIELD {
+        if !UNSIGNED_FIELDS.contains(&field) {
             signed.extend_from_slice(&record[..record.len() - rest.len()]);
         }
     }
-    Ok(signed)
+    Ok(())
 }
 
 #[cfg(test)]

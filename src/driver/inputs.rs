@@ -18,6 +18,7 @@ use super::{
 use crate::{
     core::{DialId, Input, Link, LinkId, PeerFacts, Search},
     event::DiscoverySource,
+    message::Priority,
     peer::ConnectionKind,
     transport, wire,
 };
@@ -128,8 +129,13 @@ impl Driver {
     fn lane_event(&mut self, event: wire::Event) {
         match event {
             wire::Event::Read { peer, batch, bytes } => self.handle(Input::Frames { peer, batch, bytes }),
-            wire::Event::Written { peer, priority, count, bytes } => {
-                self.handle(Input::Written { peer, priority, count, bytes });
+            wire::Event::Written { peer, counts, mut bytes } => {
+                for priority in Priority::ALL {
+                    let count = counts[priority.lane()];
+                    if count > 0 {
+                        self.handle(Input::Written { peer, priority, count, bytes: std::mem::take(&mut bytes) });
+                    }
+                }
             }
             wire::Event::Lost { peer, priority, count, with_link, reason } => {
                 tracing::debug!(%peer, count, %reason, "frames were lost on their way");

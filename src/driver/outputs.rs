@@ -9,6 +9,7 @@ use super::{CLOSING, Driver, News, Stop};
 use crate::{
     core::{Input, LinkId, Output},
     event::NetworkEvent,
+    frame::ControlContent,
     wire::{self, Parcel},
 };
 
@@ -72,8 +73,11 @@ impl Driver {
             }
             Output::Control { peer, content } => {
                 let priority = content.priority();
-                let frame = wire::control_frame(content);
-                if !self.swarm.behaviour_mut().lanes.send(peer, priority, Parcel::Frame(frame)) {
+                let parcel = match content {
+                    ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
+                    content => Parcel::Frame(wire::control_frame(content)),
+                };
+                if !self.swarm.behaviour_mut().lanes.send(peer, priority, parcel) {
                     self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
                 }
             }

@@ -17,8 +17,9 @@ use libp2p::{
 
 use super::{
     MAX_FRAME_OVERHEAD,
-    handler::{HandlerEvent, LaneHandler, Parcel, Transmit},
-    lane::{LaneEvent, Limits},
+    handler::{HandlerEvent, LaneHandler, Transmit},
+    reader::Limits,
+    writer::{Outcome, Parcel},
 };
 use crate::{
     frame::{Incoming, Rejection},
@@ -32,11 +33,11 @@ const MIN_FRAME_LIMIT: usize = 64 * 1024;
 /// What the lanes report.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Frames came in, each taken or rejected.
+    /// Messages and what neighbours tell each other came in, each taken or rejected.
     Read { peer: PeerId, batch: Vec<Result<Incoming, Rejection>>, bytes: usize },
-    /// So many frames were handed to the transport.
-    Written { peer: PeerId, priority: Priority, count: usize, bytes: usize },
-    /// So many frames were on their way when their lane or connection broke; they may have arrived or not.
+    /// So many parcels, counted by lane, were handed to the transport.
+    Written { peer: PeerId, counts: [usize; 3], bytes: usize },
+    /// So many parcels were on their way when their lane or connection broke; they may have arrived or not.
     /// `with_link`: it was the connection.
     Lost { peer: PeerId, priority: Priority, count: usize, with_link: bool, reason: String },
     /// The peer doesn't speak `/cpc/1.0.0`.
@@ -46,8 +47,10 @@ pub(crate) enum Event {
 struct Link {
     id: ConnectionId,
     relayed: bool,
-    /// Frames given to it of which nothing is known yet, by lane.
+    /// Parcels given to it of which nothing is known yet, by lane.
     outstanding: [usize; 3],
+    /// Those that it gets at once when the swarm polls next.
+    parcels: Vec<(Priority, Parcel)>,
 }
 
 /// `/cpc/1.0.0` in a swarm.
@@ -55,15 +58,18 @@ pub(crate) struct Behaviour {
     key: Keypair,
     limits: Limits,
     links: HashMap<PeerId, Vec<Link>>,
-    /// Bounded by what the core lets be outstanding.
-    pending: VecDeque<ToSwarm<Event, Transmit>>,
+    /// Bounded by what the swarm's connections may report before it takes that, and by the number of connections.
+    events: VecDeque<Event>,
+    /// Connections for which parcels wait.
+    waiting: VecDeque<(PeerId, ConnectionId)>,
 }
 
 impl Behaviour {
     /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key.
     pub(crate) fn new(key: Keypair, max_payload: usize) -> Self {
         let max_frame = max_payload.max(MIN_FRAME_LIMIT) + MAX_FRAME_OVERHEAD;
-        Self { key, limits: Limits { max_frame, max_payload }, links: HashMap::new(), pending: VecDeque::new() }
+        let limits = Limits { max_frame, max_payload };
+        Self { key, limits, links: HashMap::new(), events: VecDeque::new(), waiting: VecDeque::new() }
     }
 
     /// Sends something by the peer's best connection: direct before relayed, older before newer. False when the peer is
@@ -72,27 +78,44 @@ impl Behaviour {
         let best = self.links.get_mut(&peer).and_then(|links| links.iter_mut().min_by_key(|link| link.relayed));
         let Some(link) = best else { return false };
         link.outstanding[priority.lane()] += 1;
-        self.pending.push_back(ToSwarm::NotifyHandler {
-            peer_id: peer,
-            handler: NotifyHandler::One(link.id),
-            event: Transmit { priority, parcel },
-        });
+        if link.parcels.is_empty() {
+            self.waiting.push_back((peer, link.id));
+        }
+        link.parcels.push((priority, parcel));
         true
     }
 
     fn handler(&mut self, peer: PeerId, id: ConnectionId, address: &Multiaddr) -> LaneHandler {
         let relayed = ConnectionKind::of(address) == ConnectionKind::Relayed;
-        self.links.entry(peer).or_default().push(Link { id, relayed, outstanding: [0; 3] });
+        self.links.entry(peer).or_default().push(Link { id, relayed, outstanding: [0; 3], parcels: Vec::new() });
         LaneHandler::new(peer, self.key.clone(), self.limits)
     }
 
-    /// Takes frames off a connection's account. False when the connection is gone and has been settled as a whole.
-    fn settle(&mut self, peer: PeerId, id: ConnectionId, priority: Priority, count: usize) -> bool {
-        let link = self.links.get_mut(&peer).and_then(|links| links.iter_mut().find(|link| link.id == id));
-        let Some(link) = link else { return false };
-        let outstanding = &mut link.outstanding[priority.lane()];
-        *outstanding = outstanding.saturating_sub(count);
-        true
+    fn link(&mut self, peer: PeerId, id: ConnectionId) -> Option<&mut Link> {
+        self.links.get_mut(&peer)?.iter_mut().find(|link| link.id == id)
+    }
+
+    /// Tells what became of parcels and takes them off their connection's account; one that is gone has been settled as a
+    /// whole.
+    fn settle(&mut self, peer: PeerId, id: ConnectionId, outcome: Outcome) {
+        let Some(link) = self.link(peer, id) else { return };
+        let (Outcome::Written { counts, .. } | Outcome::Lost { counts, .. }) = &outcome;
+        for (outstanding, count) in link.outstanding.iter_mut().zip(counts) {
+            *outstanding = outstanding.saturating_sub(*count);
+        }
+        match outcome {
+            Outcome::Written { counts, bytes } => self.events.push_back(Event::Written { peer, counts, bytes }),
+            Outcome::Lost { counts, reason } => self.lost(peer, counts, false, &reason),
+        }
+    }
+
+    fn lost(&mut self, peer: PeerId, counts: [usize; 3], with_link: bool, reason: &str) {
+        for priority in Priority::ALL {
+            let count = counts[priority.lane()];
+            if count > 0 {
+                self.events.push_back(Event::Lost { peer, priority, count, with_link, reason: reason.to_owned() });
+            }
+        }
     }
 
     /// A connection is gone, or given up: nothing is sent by it any more.
@@ -103,17 +126,7 @@ impl Behaviour {
         if links.is_empty() {
             self.links.remove(&peer);
         }
-        for priority in Priority::ALL {
-            let count = link.outstanding[priority.lane()];
-            if count > 0 {
-                let reason = "the connection closed".to_owned();
-                self.report(Event::Lost { peer, priority, count, with_link: true, reason });
-            }
-        }
-    }
-
-    fn report(&mut self, event: Event) {
-        self.pending.push_back(ToSwarm::GenerateEvent(event));
+        self.lost(peer, link.outstanding, true, "the connection closed");
     }
 }
 
@@ -163,23 +176,25 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {
-            HandlerEvent::Unsupported => self.report(Event::Unsupported { peer }),
-            HandlerEvent::Lane(LaneEvent::Read { batch, bytes }) => self.report(Event::Read { peer, batch, bytes }),
-            HandlerEvent::Lane(LaneEvent::Written { priority, count, bytes }) => {
-                if self.settle(peer, id, priority, count) {
-                    self.report(Event::Written { peer, priority, count, bytes });
-                }
-            }
-            HandlerEvent::Lane(LaneEvent::Lost { priority, count, reason }) => {
-                if self.settle(peer, id, priority, count) {
-                    self.report(Event::Lost { peer, priority, count, with_link: false, reason });
-                }
-            }
+            HandlerEvent::Read { batch, bytes } => self.events.push_back(Event::Read { peer, batch, bytes }),
+            HandlerEvent::Sent(outcome) => self.settle(peer, id, outcome),
+            HandlerEvent::Unsupported => self.events.push_back(Event::Unsupported { peer }),
         }
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // Whoever adds to `pending` is in the swarm's own poll or in the driver, which polls the swarm next.
-        self.pending.pop_front().map_or(Poll::Pending, Poll::Ready)
+        // Whoever adds something is in the swarm's own poll or in the driver, which polls the swarm next.
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(event));
+        }
+        while let Some((peer, id)) = self.waiting.pop_front() {
+            let parcels = self.link(peer, id).map_or_else(Vec::new, |link| std::mem::take(&mut link.parcels));
+            // A connection may have closed meanwhile.
+            if !parcels.is_empty() {
+                let handler = NotifyHandler::One(id);
+                return Poll::Ready(ToSwarm::NotifyHandler { peer_id: peer, handler, event: Transmit { parcels } });
+            }
+        }
+        Poll::Pending
     }
 }

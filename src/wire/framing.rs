@@ -1,36 +1,59 @@
 //! Length prefixes on a byte stream (unsigned-varint spec), sans-IO.
 //!
-//! Invariant: a length is checked against the limit before anything is allocated for it; the buffer never holds more
-//! than the bytes pushed and not yet taken.
-
-use bytes::{Buf, Bytes, BytesMut};
+//! Invariant: a length is checked against the limit before anything is kept for it; no more is kept than the bytes of one
+//! frame that have come, and nothing between frames.
 
 use crate::{event::RejectReason, frame::Rejection};
 
 /// Longest length prefix that is read: 5 bytes hold 35 bits, more than any limit.
 const MAX_PREFIX: usize = 5;
 
-/// Takes bytes in as they come and gives frames out.
+/// Cuts a stream of bytes into frames.
 #[derive(Debug)]
-pub(crate) struct FrameDecoder {
-    buffer: BytesMut,
+pub(crate) struct FrameCutter {
+    /// The beginning of a frame whose end has not come.
+    begun: Vec<u8>,
     limit: usize,
 }
 
-impl FrameDecoder {
-    /// A decoder of frames of at most `limit` bytes.
+impl FrameCutter {
+    /// A cutter of frames of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), limit }
+        Self { begun: Vec::new(), limit }
     }
 
-    /// Bytes from the stream.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+    /// Takes bytes from the stream and hands out the frames that end in them, as they lie there: only a frame that came
+    /// in several pieces is put together first. After an error the stream can't be read on.
+    pub(crate) fn cut(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), Rejection> {
+        while !self.begun.is_empty() && !bytes.is_empty() {
+            let wanted = match self.head(&self.begun)? {
+                None => 1,
+                Some((prefix, length)) => prefix + length - self.begun.len(),
+            };
+            let (piece, rest) = bytes.split_at(wanted.min(bytes.len()));
+            self.begun.extend_from_slice(piece);
+            bytes = rest;
+            if let Some((prefix, length)) = self.head(&self.begun)?
+                && self.begun.len() == prefix + length
+            {
+                // Given back at once: an idle lane holds no memory.
+                let frame = std::mem::take(&mut self.begun);
+                each(&frame[prefix..]);
+            }
+        }
+        while let Some((prefix, length)) = self.head(bytes)?
+            && let Some(frame) = bytes.get(prefix..prefix + length)
+        {
+            each(frame);
+            bytes = &bytes[prefix + length..];
+        }
+        self.begun.extend_from_slice(bytes);
+        Ok(())
     }
 
-    /// The next whole frame; `None` until more bytes come. After an error the stream can't be read on.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Bytes>, Rejection> {
-        let head = &self.buffer[..self.buffer.len().min(MAX_PREFIX)];
+    /// The lengths of the prefix and of the frame behind it; `None` until the prefix is whole.
+    fn head(&self, bytes: &[u8]) -> Result<Option<(usize, usize)>, Rejection> {
+        let head = &bytes[..bytes.len().min(MAX_PREFIX)];
         let (length, prefix) = match unsigned_varint::decode::u64(head) {
             Ok((length, rest)) => (length, head.len() - rest.len()),
             Err(unsigned_varint::decode::Error::Insufficient) if head.len() < MAX_PREFIX => return Ok(None),
@@ -45,22 +68,12 @@ impl FrameDecoder {
             let detail = format!("a frame claims {length} bytes, the limit is {}", self.limit);
             return Err(Rejection::new(RejectReason::Oversized, detail));
         };
-        if self.buffer.len() < prefix + length {
-            self.buffer.reserve(prefix + length - self.buffer.len());
-            return Ok(None);
-        }
-        self.buffer.advance(prefix);
-        let frame = self.buffer.split_to(length).freeze();
-        if self.buffer.is_empty() {
-            // An idle lane holds no memory.
-            self.buffer = BytesMut::new();
-        }
-        Ok(Some(frame))
+        Ok(Some((prefix, length)))
     }
 
     /// Whether the stream may end here: between two frames.
     pub(crate) fn is_between_frames(&self) -> bool {
-        self.buffer.is_empty()
+        self.begun.is_empty()
     }
 }
 
@@ -69,12 +82,6 @@ pub(crate) fn append_frame(buffer: &mut Vec<u8>, frame: &[u8]) {
     let mut prefix = unsigned_varint::encode::usize_buffer();
     buffer.extend_from_slice(unsigned_varint::encode::usize(frame.len(), &mut prefix));
     buffer.extend_from_slice(frame);
-}
-
-/// The length of a frame with its prefix.
-pub(crate) fn framed_len(frame: &[u8]) -> usize {
-    let mut prefix = unsigned_varint::encode::usize_buffer();
-    unsigned_varint::encode::usize(frame.len(), &mut prefix).len() + frame.len()
 }
 
 #[cfg(test)]
@@ -91,54 +98,56 @@ mod tests {
         bytes
     }
 
+    fn cut(cutter: &mut FrameCutter, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Rejection> {
+        let mut frames = Vec::new();
+        cutter.cut(bytes, |frame| frames.push(frame.to_vec())).map(|()| frames)
+    }
+
     proptest! {
         #[test]
         fn frames_come_out_as_they_went_in_however_they_are_cut(
             frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..20),
-            cut in 1_usize..50,
+            pieces in 1_usize..700,
         ) {
-            let mut decoder = FrameDecoder::new(300);
+            let mut cutter = FrameCutter::new(300);
             let mut out = Vec::new();
-            for piece in framed(&frames).chunks(cut) {
-                decoder.push(piece);
-                while let Some(frame) = decoder.next_frame().expect("well formed") {
-                    out.push(frame.to_vec());
-                }
+            for piece in framed(&frames).chunks(pieces) {
+                out.extend(cut(&mut cutter, piece).expect("well formed"));
             }
             prop_assert_eq!(out, frames);
-            prop_assert!(decoder.is_between_frames());
+            prop_assert!(cutter.is_between_frames());
+            prop_assert_eq!(cutter.begun.capacity(), 0, "an idle lane holds no memory");
         }
 
         #[test]
         fn no_bytes_make_it_panic_or_keep_more_than_it_was_given(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut decoder = FrameDecoder::new(64);
-            decoder.push(&bytes);
-            while let Ok(Some(frame)) = decoder.next_frame() {
-                prop_assert!(frame.len() <= 64);
+            let mut cutter = FrameCutter::new(64);
+            if let Ok(frames) = cut(&mut cutter, &bytes) {
+                prop_assert!(frames.iter().all(|frame| frame.len() <= 64));
             }
-            prop_assert!(decoder.buffer.capacity() <= 512);
+            prop_assert!(cutter.begun.capacity() <= 128);
         }
     }
 
     #[test]
     fn a_claim_of_four_gigabytes_is_refused_before_anything_is_allocated() {
-        let mut decoder = FrameDecoder::new(1024);
+        let mut cutter = FrameCutter::new(1024);
         let mut prefix = unsigned_varint::encode::u64_buffer();
-        decoder.push(unsigned_varint::encode::u64(4 << 30, &mut prefix));
-        let rejection = decoder.next_frame().expect_err("over the limit");
+        let claim = unsigned_varint::encode::u64(4 << 30, &mut prefix);
+        let rejection = cut(&mut cutter, claim).expect_err("over the limit");
         assert_eq!(rejection.reason, RejectReason::Oversized);
         assert!(rejection.detail.contains("4294967296"), "{}", rejection.detail);
-        assert!(decoder.buffer.capacity() < 1024);
-
-        let mut decoder = FrameDecoder::new(1024);
-        decoder.push(&[0xff; 5]);
-        assert_eq!(decoder.next_frame().expect_err("endless").reason, RejectReason::Oversized);
+        assert_eq!(cutter.begun.capacity(), 0);
+        assert_eq!(cut(&mut FrameCutter::new(1024), &[0xff; 5]).expect_err("endless").reason, RejectReason::Oversized);
+        // The same when it comes byte by byte.
+        let mut cutter = FrameCutter::new(1024);
+        let last = [0xff; 5].chunks(1).map(|byte| cut(&mut cutter, byte)).last().expect("five");
+        assert_eq!(last.expect_err("endless").reason, RejectReason::Oversized);
     }
 
     #[test]
     fn a_padded_prefix_is_malformed() {
-        let mut decoder = FrameDecoder::new(1024);
-        decoder.push(&[0x81, 0x00]);
-        assert_eq!(decoder.next_frame().expect_err("not minimal").reason, RejectReason::Malformed);
+        let mut cutter = FrameCutter::new(1024);
+        assert_eq!(cut(&mut cutter, &[0x81, 0x00]).expect_err("not minimal").reason, RejectReason::Malformed);
     }
 }

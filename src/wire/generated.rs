@@ -42,23 +42,22 @@ pub struct CpcMessage {
     /// only for the author's neighbours: nobody passes it on
     #[prost(bool, tag = "14")]
     pub neighbors: bool,
+    /// of the payload, which is signed as it stands here
+    #[prost(enumeration = "cpc_message::Encoding", tag = "15")]
+    pub encoding: i32,
+    /// of a message that shares its signature; not signed
+    #[prost(message, optional, tag = "16")]
+    pub proof: ::core::option::Option<Proof>,
+    /// only in BATCH
     /// how a post is passed on
     #[prost(enumeration = "cpc_message::Propagation", tag = "18")]
     pub propagation: i32,
+    #[prost(message, optional, tag = "17")]
+    pub batch: ::core::option::Option<Batch>,
 }
 /// Nested message and enum types in `CpcMessage`.
 pub mod cpc_message {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum Propagation {
         NotSaid = 0,
@@ -178,6 +177,8 @@ pub mod cpc_message {
         /// CONTROL: the sender wants the connection closed; who hears it closes
         Goodbye = 9,
         Spread = 11,
+        /// CONTROL: only carries `batch`, and perhaps `acknowledged`
+        Batch = 10,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -197,6 +198,7 @@ pub mod cpc_message {
                 Self::Acknowledge => "ACKNOWLEDGE",
                 Self::Goodbye => "GOODBYE",
                 Self::Spread => "SPREAD",
+                Self::Batch => "BATCH",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -212,10 +214,33 @@ pub mod cpc_message {
                 "ERROR" => Some(Self::Error),
                 "ACKNOWLEDGE" => Some(Self::Acknowledge),
                 "GOODBYE" => Some(Self::Goodbye),
+                "BATCH" => Some(Self::Batch),
                 _ => None,
             }
         }
     }
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Encoding {
+        Raw = 0,
+        Lz4 = 1,
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Batch {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub signature: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub messages: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proof {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub siblings: ::prost::bytes::Bytes,
 }
 /// Nonces from first to last, both included.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,160 +1,104 @@
-//! The lanes of one connection: up to one stream out for each priority, opened when first needed and kept; streams in
-//! as the peer opens them.
+//! The lanes of one connection in libp2p's terms: streams out as the writer wishes, streams in as the peer opens them.
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
     task::{Context, Poll},
 };
 
-use async_channel::{Receiver, Sender};
-use bytes::Bytes;
-use futures::{FutureExt as _, Stream as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
-    PeerId,
-    core::upgrade::ReadyUpgrade,
+    PeerId, Stream,
     identity::Keypair,
     swarm::{
-        ConnectionHandler, ConnectionHandlerEvent, StreamProtocol, StreamUpgradeError, SubstreamProtocol,
+        ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
+use web_time::Instant;
 
 use super::{
-    PROTOCOL,
-    lane::{LaneEvent, Limits, read_lane, write_lane},
+    dialect::LaneUpgrade,
+    reader::{Limits, Read, Reader, Understanding},
+    writer::{Outcome, Parcel, Writer},
 };
 use crate::{
     event::RejectReason,
-    frame::{Letter, Rejection},
+    frame::{Incoming, Rejection},
     message::Priority,
 };
-
-/// Frames that may wait in one lane of one connection. The core keeps below it, so it is never reached.
-pub(crate) const LANE_CAPACITY: usize = 512;
-
-/// Events that may wait for the behaviour; then the lanes wait.
-const EVENT_CAPACITY: usize = 16;
 
 /// A peer needs three; some more are let in while it renews them.
 const MAX_INBOUND: usize = 8;
 
-/// Something to send, and its lane.
+/// Things to send, each with its lane.
 #[derive(Debug)]
 pub(crate) struct Transmit {
-    pub(crate) priority: Priority,
-    pub(crate) parcel: Parcel,
-}
-
-/// What a lane carries.
-#[derive(Debug)]
-pub(crate) enum Parcel {
-    /// A message of this node; the connection's task encodes and signs it.
-    Letter(Letter),
-    /// A frame that needs nothing more.
-    Frame(Bytes),
+    pub(crate) parcels: Vec<(Priority, Parcel)>,
 }
 
 /// What the connection's lanes report to the behaviour.
 #[derive(Debug)]
 pub(crate) enum HandlerEvent {
-    Lane(LaneEvent),
+    /// Frames came in, each taken or rejected. `bytes` counts all that was read.
+    Read { batch: Vec<Result<Incoming, Rejection>>, bytes: usize },
+    /// What became of what was to be sent.
+    Sent(Outcome),
     /// The peer doesn't speak the protocol. What waited is lost.
     Unsupported,
 }
 
-enum LaneState {
-    /// No stream; one is opened when a frame waits.
-    Closed,
-    Opening,
-    Open,
-}
-
-struct OutboundLane {
-    priority: Priority,
-    state: LaneState,
-    sender: Sender<Parcel>,
-    queue: Receiver<Parcel>,
-}
-
-/// Which task has ended.
-enum Ended {
-    Inbound,
-    Outbound(Priority),
-}
-
 /// The lanes of one connection.
 pub(crate) struct LaneHandler {
-    neighbour: PeerId,
-    key: Keypair,
     limits: Limits,
-    lanes: [OutboundLane; 3],
-    tasks: FuturesUnordered<BoxFuture<'static, Ended>>,
-    inbound: usize,
-    event_sender: Sender<LaneEvent>,
-    events: Pin<Box<Receiver<LaneEvent>>>,
+    understanding: Understanding,
+    writer: Writer<Stream>,
+    /// The first is polled first and then goes to the end.
+    readers: VecDeque<Reader<Stream>>,
     reports: VecDeque<HandlerEvent>,
 }
 
 impl LaneHandler {
     pub(super) fn new(neighbour: PeerId, key: Keypair, limits: Limits) -> Self {
-        let (event_sender, events) = async_channel::bounded(EVENT_CAPACITY);
-        let lanes = Priority::ALL.map(|priority| {
-            let (sender, queue) = async_channel::bounded(LANE_CAPACITY);
-            OutboundLane { priority, state: LaneState::Closed, sender, queue }
-        });
         Self {
-            neighbour,
-            key,
             limits,
-            lanes,
-            tasks: FuturesUnordered::new(),
-            inbound: 0,
-            event_sender,
-            events: Box::pin(events),
+            understanding: Understanding::new(neighbour, key.public().to_peer_id(), limits.max_payload),
+            writer: Writer::new(neighbour, key),
+            readers: VecDeque::new(),
             reports: VecDeque::new(),
         }
     }
 
-    /// Lets the lanes work, and takes what they report.
-    fn next_report(&mut self, context: &mut Context<'_>) -> Option<HandlerEvent> {
-        while let Poll::Ready(Some(ended)) = self.tasks.poll_next_unpin(context) {
-            match ended {
-                Ended::Inbound => self.inbound -= 1,
-                // What is left in the queue opens the lane anew.
-                Ended::Outbound(priority) => self.lanes[priority.lane()].state = LaneState::Closed,
+    /// What came in next, by whatever lane.
+    fn next_read(&mut self, context: &mut Context<'_>) -> Option<HandlerEvent> {
+        for _ in 0..self.readers.len() {
+            let mut reader = self.readers.pop_front()?;
+            match reader.poll(context, &self.understanding) {
+                Poll::Ready(Some(Read { results: batch, bytes })) => {
+                    self.readers.push_back(reader);
+                    let acknowledged = batch.iter().flatten().map(|incoming| &incoming.acknowledged[..]);
+                    for ranges in acknowledged.filter(|ranges| !ranges.is_empty()) {
+                        self.writer.acknowledged(ranges, Instant::now());
+                    }
+                    return Some(HandlerEvent::Read { batch, bytes });
+                }
+                // The stream has ended.
+                Poll::Ready(None) => {}
+                Poll::Pending => self.readers.push_back(reader),
             }
         }
-        if let Some(report) = self.reports.pop_front() {
-            return Some(report);
-        }
-        match self.events.as_mut().poll_next(context) {
-            Poll::Ready(event) => event.map(HandlerEvent::Lane),
-            Poll::Pending => None,
-        }
-    }
-
-    /// Reports everything that waits in a lane as lost.
-    fn lose(&mut self, priority: Priority, reason: &str) {
-        let lane = &mut self.lanes[priority.lane()];
-        lane.state = LaneState::Closed;
-        let count = std::iter::from_fn(|| lane.queue.try_recv().ok()).count();
-        if count > 0 {
-            self.reports.push_back(HandlerEvent::Lane(LaneEvent::Lost { priority, count, reason: reason.to_owned() }));
-        }
+        None
     }
 }
 
 impl ConnectionHandler for LaneHandler {
     type FromBehaviour = Transmit;
     type ToBehaviour = HandlerEvent;
-    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
-    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundProtocol = LaneUpgrade;
+    type OutboundProtocol = LaneUpgrade;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = Priority;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
+        SubstreamProtocol::new(LaneUpgrade, ())
     }
 
     /// Connections are opened and closed by the core's decision, never for want of traffic.
@@ -162,10 +106,9 @@ impl ConnectionHandler for LaneHandler {
         true
     }
 
-    fn on_behaviour_event(&mut self, Transmit { priority, parcel }: Transmit) {
-        if self.lanes[priority.lane()].sender.try_send(parcel).is_err() {
-            let reason = "the lane's queue is full".to_owned();
-            self.reports.push_back(HandlerEvent::Lane(LaneEvent::Lost { priority, count: 1, reason }));
+    fn on_behaviour_event(&mut self, Transmit { parcels }: Transmit) {
+        for (priority, parcel) in parcels {
+            self.writer.push(priority, parcel);
         }
     }
 
@@ -174,30 +117,24 @@ impl ConnectionHandler for LaneHandler {
         event: ConnectionEvent<Self::InboundProtocol, Self::OutboundProtocol, (), Priority>,
     ) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
-                if self.inbound >= MAX_INBOUND {
-                    let detail = format!("a connection may have {MAX_INBOUND} lanes");
-                    let rejection = Rejection::new(RejectReason::TooManyLanes, detail);
-                    let batch = vec![Err(rejection)];
-                    self.reports.push_back(HandlerEvent::Lane(LaneEvent::Read { batch, bytes: 0 }));
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (stream, dialect), .. }) => {
+                if self.readers.len() < MAX_INBOUND {
+                    self.readers.push_back(Reader::new(stream, dialect, self.limits));
                     return;
                 }
-                self.inbound += 1;
-                let reader = read_lane(stream, self.neighbour, self.limits, self.event_sender.clone());
-                self.tasks.push(reader.map(|()| Ended::Inbound).boxed());
+                let detail = format!("a connection may have {MAX_INBOUND} lanes");
+                let batch = vec![Err(Rejection::new(RejectReason::TooManyLanes, detail))];
+                self.reports.push_back(HandlerEvent::Read { batch, bytes: 0 });
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info: priority }) => {
-                let lane = &mut self.lanes[priority.lane()];
-                lane.state = LaneState::Open;
-                let writer =
-                    write_lane(stream, priority, self.key.clone(), lane.queue.clone(), self.event_sender.clone());
-                self.tasks.push(writer.map(move |()| Ended::Outbound(priority)).boxed());
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info: priority }) => {
+                let (stream, dialect) = protocol;
+                self.writer.opened(priority, stream, dialect);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: priority, error }) => {
                 if matches!(error, StreamUpgradeError::NegotiationFailed) {
                     self.reports.push_back(HandlerEvent::Unsupported);
                 }
-                self.lose(priority, &error.to_string());
+                self.writer.failed(priority, &error.to_string());
             }
             _ => {}
         }
@@ -207,21 +144,21 @@ impl ConnectionHandler for LaneHandler {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Priority, HandlerEvent>> {
-        if let Some(report) = self.next_report(context) {
+        // What is to be sent goes before what may be read, so that the way is never idle.
+        let report = self.reports.pop_front();
+        let report = report.or_else(|| self.writer.poll(context).map(HandlerEvent::Sent));
+        if let Some(report) = report.or_else(|| self.next_read(context)) {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
         }
-        for lane in &mut self.lanes {
-            if matches!(lane.state, LaneState::Closed) && !lane.queue.is_empty() {
-                lane.state = LaneState::Opening;
-                let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), lane.priority);
-                return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
-            }
+        if let Some(priority) = self.writer.next_to_open() {
+            let protocol = SubstreamProtocol::new(LaneUpgrade, priority);
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending
     }
 
     /// The connection is ending. What has been received and not read yet, a goodbye above all, still counts.
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<HandlerEvent>> {
-        Poll::Ready(self.next_report(context))
+        Poll::Ready(self.reports.pop_front().or_else(|| self.next_read(context)))
     }
 }

@@ -83,7 +83,7 @@ fn bytes_of<'frame>(field: u32, rest: &mut &'frame [u8]) -> Result<&'frame [u8],
 /// Reads a frame as a post. `None` when it is none, or can't be read: then the decoder of all other frames says what it
 /// is. A frame of the neighbour's own that doesn't say how it spreads is for this node, and no post; from gossip, where
 /// there is no such case, `neighbour` is `None`.
-pub(crate) fn read_post(frame: &Bytes, neighbour: Option<&PeerId>) -> Option<Post> {
+pub(crate) fn read_post(frame: &[u8], neighbour: Option<&PeerId>) -> Option<Post> {
     let head = Head::read(frame).ok()?;
     if head.sender.is_empty() || !head.recipient.is_empty() || head.neighbors != 0 {
         return None;

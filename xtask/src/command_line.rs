@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and the help.
 
-use crate::steps;
+use crate::{bench::options::Options, steps};
 
 /// What the person wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,7 +13,8 @@ pub enum Command {
     Lint,
     Coverage,
     Setup,
-    Bench(Vec<String>),
+    Bench(Options),
+    BenchBrowser(Vec<String>),
 }
 
 /// Which steps of the tests.
@@ -33,7 +34,7 @@ const COMMANDS: [(&str, &str, &str); 8] = [
     ("lint", "check the formatting, clippy for both targets, and the documentation", LINT),
     ("wasm", "build what the npm package wraps: js/wasm", WASM),
     ("types", "write what is generated again: TypeScript types, Rust code of the wire", TYPES),
-    ("bench", "measure the browser's transports beside those of js-libp2p", BENCH),
+    ("bench", "measure messages beside TCP and libp2p, or the browser's transports", BENCH),
     ("coverage", "measure how much of the code the native tests reach", COVERAGE),
     ("setup", "bring all tools into place, and do nothing else", SETUP),
 ];
@@ -83,12 +84,25 @@ Fails below 80 percent. Everything is compiled once more for this, beside the us
 ";
 
 const BENCH: &str = "\
+`cargo xtask bench` measures cpc-net's messages beside raw TCP, libp2p's request-response and a raw libp2p stream: the
+same work on loopback, in processes of their own, in turns. The table tells medians and ratios, and whether the bars that
+the project has set were reached. Takes some three minutes on a quiet machine, the first time ten minutes more for
+compiling. A machine that does anything else meanwhile tells little.
+
+Options:
+  --rounds <NUMBER>   measure so often; 5 unless told
+  --only <TEXT>       only the rows with this text in their names; may be given several times. The rows are connect,
+                      latency, in-flight, one-way, bulk, urgent, idle and overhead
+  --json <FILE>       write all that was measured there
+  --write-readme      put the table into README.md
+  --quick             measure shortly, in half a minute: to see that it works, not how fast
+
 `cargo xtask bench browser` measures throughput, round trips and the time to connect, from page to page and from page to
 node, of our transports and of js-libp2p's: the same work in the same browser against the same node, in turns. The
 table tells the medians, the spread, and how many times as good ours is. Takes some three minutes on a quiet machine,
-the first time a quarter of an hour more for compiling. A machine that does anything else meanwhile tells nothing.
+the first time a quarter of an hour more for compiling.
 
-Options:
+Options of `bench browser`:
   --json              print all that was measured instead of a table
   --rounds <NUMBER>   measure so often; 5 unless told
   --only <TEXT>       only the rows with this text in their names, such as webrtc-direct
@@ -130,7 +144,10 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
         return test_choice(rest).map(Command::Test);
     }
     if name == "bench" {
-        return bench(rest).map(Command::Bench);
+        return match rest.split_first() {
+            Some((what, rest)) if what == "browser" => bench_browser(rest).map(Command::BenchBrowser),
+            _ => Options::parse(rest).map(Command::Bench),
+        };
     }
     if let Some(unexpected) = rest.first() {
         return Err(format!("`cargo xtask {name}` takes no `{unexpected}`; `cargo xtask {name} --help` tells more"));
@@ -169,13 +186,10 @@ fn test_choice(arguments: &[String]) -> Result<Choice, String> {
     Ok(choice)
 }
 
-/// What the bench itself is told.
-fn bench(arguments: &[String]) -> Result<Vec<String>, String> {
+/// What the bench in the browser is told.
+fn bench_browser(arguments: &[String]) -> Result<Vec<String>, String> {
     let mut told = Vec::new();
     let mut arguments = arguments.iter();
-    if arguments.next().map(String::as_str) != Some("browser") {
-        return Err("what shall be measured? There is `cargo xtask bench browser`".into());
-    }
     while let Some(argument) = arguments.next() {
         let value = match argument.as_str() {
             "--json" => None,
@@ -188,7 +202,7 @@ fn bench(arguments: &[String]) -> Result<Vec<String>, String> {
             "--only" => Some(arguments.next().ok_or("`--only` wants a part of a row's name")?),
             _ => {
                 return Err(format!(
-                    "`cargo xtask bench` takes no `{argument}`; `cargo xtask bench --help` tells more"
+                    "`cargo xtask bench browser` takes no `{argument}`; `cargo xtask bench --help` tells more"
                 ));
             }
         };
@@ -226,7 +240,7 @@ fn command_help(wanted: &str) -> Option<String> {
     let (name, _, text) = COMMANDS.iter().find(|(name, ..)| *name == wanted)?;
     let options = match *name {
         "test" => " [OPTIONS]",
-        "bench" => " browser [OPTIONS]",
+        "bench" => " [browser] [OPTIONS]",
         _ => "",
     };
     let steps = if *name == "test" { format!("\nSteps:\n{}", steps::list()) } else { String::new() };
@@ -244,8 +258,7 @@ mod tests {
     #[test]
     fn every_command_is_understood_and_has_help() {
         for (name, about, _) in COMMANDS {
-            let line = if name == "bench" { "bench browser" } else { name };
-            assert!(!matches!(parsed(line), Ok(Command::Help(_)) | Err(_)), "{name}");
+            assert!(!matches!(parsed(name), Ok(Command::Help(_)) | Err(_)), "{name}");
             for line in [format!("{name} --help"), format!("{name} -h"), format!("help {name}")] {
                 let Ok(Command::Help(text)) = parsed(&line) else { panic!("no help for {line}") };
                 assert!(text.starts_with(&format!("Usage: cargo xtask {name}")), "{text}");
@@ -272,9 +285,19 @@ mod tests {
 
     #[test]
     fn the_bench_is_told_what_it_understands() {
-        assert_eq!(parsed("bench browser"), Ok(Command::Bench(Vec::new())));
+        assert_eq!(parsed("bench"), Ok(Command::Bench(Options::default())));
+        let options = Options { rounds: 9, only: vec!["latency".into()], ..Options::default() };
+        assert_eq!(parsed("bench --rounds 9 --only latency"), Ok(Command::Bench(options)));
+        assert_eq!(parsed("bench browser"), Ok(Command::BenchBrowser(Vec::new())));
         let told = ["--json", "--rounds", "9", "--only", "webrtc"].map(str::to_owned).to_vec();
-        assert_eq!(parsed("bench browser --json --rounds 9 --only webrtc"), Ok(Command::Bench(told)));
+        assert_eq!(parsed("bench browser --json --rounds 9 --only webrtc"), Ok(Command::BenchBrowser(told)));
+    }
+
+    #[test]
+    fn the_help_names_every_row_of_the_bench() {
+        for key in crate::bench::rows() {
+            assert!(BENCH.contains(key), "{key}");
+        }
     }
 
     #[test]
@@ -284,7 +307,8 @@ mod tests {
             ("help dance", "Commands:"),
             ("demo --fast", "takes no `--fast`"),
             ("test --fast", "takes no `--fast`"),
-            ("bench", "bench browser"),
+            ("bench pages", "takes no `pages`"),
+            ("bench --rounds none", "a number from 1 up"),
             ("bench browser --fast", "takes no `--fast`"),
             ("bench browser --rounds 0", "a number from 1 up"),
             ("bench browser --only", "a part of a row"),

@@ -3,6 +3,7 @@
 //! `cargo xtask --help` lists the commands. Each one brings what it needs into place first: tools go into a cache
 //! outside of the checkout, and nothing is done twice.
 
+mod bench;
 mod builds;
 mod cargo;
 mod command_line;
@@ -62,7 +63,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Types => cargo::regenerate_types(&workspace),
         Command::Lint => lint::run(&workspace),
         Command::Coverage => coverage::run(&workspace),
-        Command::Bench(told) => {
+        Command::Bench(options) => bench::run(&workspace, &options),
+        Command::BenchBrowser(told) => {
             let mut arguments = vec!["run", "--silent", "bench", "-w", "tests/transports", "--"];
             arguments.extend(told.iter().map(String::as_str));
             steps::probing(&mut Builds::new(&workspace), true, &arguments)

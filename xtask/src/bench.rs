@@ -1,0 +1,57 @@
+//! `cargo xtask bench`: messages of cpc-net beside TCP and libp2p, measured in one run.
+//!
+//! The work is done by the program `cpc-net-bench`, a process for each end. Here the ends are started, in turns, so that
+//! whatever else the machine does hits all alike; medians are taken, and told beside the bars that the project has set.
+
+mod ends;
+mod measure;
+pub mod options;
+mod readme;
+mod report;
+mod rows;
+mod statistics;
+mod table;
+
+use std::{fs, time::Instant};
+
+use serde_json::Value;
+
+use crate::{
+    cargo,
+    failure::Failure,
+    run::{file_failure, in_words},
+    workspace::Workspace,
+};
+use measure::Measure;
+use options::Options;
+use report::Report;
+
+/// Measures, prints the table, and writes what was asked for.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<(), Failure> {
+    let rows = rows::chosen(&options.only);
+    println!("Building cpc-net-bench; the first time takes about ten minutes on two cores");
+    let program = cargo::build(
+        workspace,
+        &["--package", "cpc-net-bench", "--release"],
+        "program cpc-net-bench",
+        |report: &Value| cargo::program(report, "cpc-net-bench"),
+    )?;
+    let begin = Instant::now();
+    let results = Measure { program, options }.all(&rows)?;
+    let report = Report::new(options, results);
+    eprintln!("Measured in {}", in_words(begin.elapsed()));
+    println!("\n{}", report.markdown());
+    if let Some(file) = &options.json {
+        fs::write(file, format!("{:#}\n", report.json())).map_err(|error| file_failure("writing", file, &error))?;
+    }
+    if options.write_readme {
+        readme::write(&workspace.path("README.md"), &report.markdown())?;
+    }
+    Ok(())
+}
+
+/// What the rows are called.
+#[cfg(test)]
+pub fn rows() -> Vec<&'static str> {
+    rows::keys()
+}

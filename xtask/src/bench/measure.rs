@@ -1,0 +1,232 @@
+//! Measuring: round by round, row by row, the contestants in turns.
+
+use std::{path::PathBuf, thread, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    ends::End,
+    options::Options,
+    rows::{Contestant, Of, Row},
+    statistics::{median, percentile},
+    table::value,
+};
+use crate::failure::Failure;
+
+/// How long one end may take for its work.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// After the last connection the ends still tell each other who they are, and gossip has its first heartbeats.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// Processes over which the other ends of idle connections are spread.
+const IDLE_PROCESSES: usize = 4;
+
+/// What was measured of one contestant in one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    pub contestant: Contestant,
+    /// One number for each round.
+    pub rounds: Vec<f64>,
+    /// The number that stands for all.
+    pub value: f64,
+    /// What was measured besides, of the last round.
+    pub beside: Value,
+}
+
+/// A row with all that was measured.
+#[derive(Debug)]
+pub struct Result {
+    pub row: Row,
+    pub measured: Vec<Measured>,
+}
+
+/// Measures.
+pub struct Measure<'a> {
+    pub program: PathBuf,
+    pub options: &'a Options,
+}
+
+/// What is collected of one contestant in one row.
+#[derive(Default)]
+struct Collected {
+    rounds: Vec<f64>,
+    samples: Vec<f64>,
+    beside: Value,
+}
+
+impl Measure<'_> {
+    /// Measures all rows, round by round.
+    pub fn all(&self, rows: &[Row]) -> std::result::Result<Vec<Result>, Failure> {
+        let mut collected = rows
+            .iter()
+            .map(|row| row.contestants.iter().map(|_| Collected::default()).collect())
+            .collect::<Vec<Vec<_>>>();
+        for round in 0..self.options.rounds {
+            for (row, of_row) in rows.iter().zip(&mut collected) {
+                if row.once && round > 0 {
+                    continue;
+                }
+                let count = row.contestants.len();
+                for turn in 0..count {
+                    // Somebody else is the first in each round.
+                    let at = (turn + round) % count;
+                    let contestant = row.contestants[at];
+                    let report = self.one(row, contestant)?;
+                    let number = of_row[at].take(row, report)?;
+                    let (of, name) = (self.options.rounds, contestant.name());
+                    eprintln!("round {}/{of}  {:<10} {name:<17} {}", round + 1, row.key, value(number, row.unit));
+                }
+            }
+        }
+        rows.iter().zip(collected).map(|(row, of_row)| finished(row, of_row)).collect()
+    }
+
+    fn one(&self, row: &Row, contestant: Contestant) -> std::result::Result<Value, Failure> {
+        if row.key == "idle" { self.idle(contestant) } else { self.pair(row, contestant) }
+    }
+
+    /// A listener and a dialler.
+    fn pair(&self, row: &Row, contestant: Contestant) -> std::result::Result<Value, Failure> {
+        let (mut _listener, address) = self.listener(contestant)?;
+        self.dialler(row.key, contestant, &address, self.options.connects())?.next(PATIENCE)
+    }
+
+    /// One that holds connections to nodes in a few other processes: how much memory each of them costs it.
+    fn idle(&self, contestant: Contestant) -> std::result::Result<Value, Failure> {
+        let (mut listener, address) = self.listener(contestant)?;
+        let memory = |listener: &mut End| {
+            let answer = listener.ask("memory", PATIENCE)?;
+            answer["memory"].as_f64().ok_or_else(|| {
+                Failure::new("this system doesn't tell how much memory a process has")
+                    .remedy("measure the other rows: `--only` chooses them")
+            })
+        };
+        let before = memory(&mut listener)?;
+        let each = self.options.idle_connections() / IDLE_PROCESSES;
+        let mut others = Vec::new();
+        for _ in 0..IDLE_PROCESSES {
+            others.push(self.dialler("idle", contestant, &address, each)?);
+        }
+        for other in &mut others {
+            other.next(PATIENCE)?;
+        }
+        thread::sleep(SETTLING);
+        let after = memory(&mut listener)?;
+        Ok(serde_json::json!({ "bytes": (after - before) / (each * IDLE_PROCESSES) as f64, "before": before }))
+    }
+
+    fn listener(&self, contestant: Contestant) -> std::result::Result<(End, String), Failure> {
+        let mut listener = End::start(&self.program, &["listen".to_owned(), contestant.key().to_owned()])?;
+        let told = listener.next(PATIENCE)?;
+        let address = told["address"].as_str().ok_or_else(|| Failure::new(format!("no address is in {told}")))?;
+        Ok((listener, address.to_owned()))
+    }
+
+    fn dialler(
+        &self,
+        task: &str,
+        contestant: Contestant,
+        address: &str,
+        count: usize,
+    ) -> std::result::Result<End, Failure> {
+        let options = self.options;
+        let mut arguments = ["dial", contestant.key(), task, address].map(str::to_owned).to_vec();
+        for (name, value) in [
+            ("--measure-ms", options.measure().as_millis()),
+            ("--warm-up-ms", options.warm_up().as_millis()),
+            ("--count", count as u128),
+            ("--payload", options.payload() as u128),
+        ] {
+            arguments.extend([name.to_owned(), value.to_string()]);
+        }
+        End::start(&self.program, &arguments)
+    }
+}
+
+impl Collected {
+    /// Takes what a dialler told of one round. Returns the round's number.
+    fn take(&mut self, row: &Row, mut report: Value) -> std::result::Result<f64, Failure> {
+        let told = report.to_string();
+        let fields = report.as_object_mut();
+        let number = fields.and_then(|fields| match fields.remove("micros") {
+            Some(samples) => {
+                let samples = samples.as_array()?.iter().filter_map(Value::as_f64).collect::<Vec<_>>();
+                self.samples.extend(&samples);
+                match row.of {
+                    Of::Median => median(&samples),
+                    Of::Percentile99 => percentile(&samples, 99),
+                }
+            }
+            None => {
+                ["per_second", "bytes_per_second", "bytes"].into_iter().find_map(|name| fields.remove(name)?.as_f64())
+            }
+        });
+        let number = number.ok_or_else(|| {
+            let start = told.chars().take(200).collect::<String>();
+            Failure::new(format!("{}: nothing was measured, only {start}", row.key))
+        })?;
+        self.rounds.push(number);
+        self.beside = report;
+        Ok(number)
+    }
+}
+
+fn finished(row: &Row, collected: Vec<Collected>) -> std::result::Result<Result, Failure> {
+    let nothing = || Failure::new(format!("{}: nothing was measured", row.key));
+    let measured = row.contestants.iter().zip(collected).map(|(contestant, collected)| {
+        let value = match row.of {
+            Of::Median => median(&collected.rounds),
+            Of::Percentile99 => percentile(&collected.samples, 99),
+        };
+        let mut beside = collected.beside;
+        if let (Some(fields), Some(p99)) = (beside.as_object_mut(), percentile(&collected.samples, 99)) {
+            fields.insert("p50".into(), percentile(&collected.samples, 50).into());
+            fields.insert("p99".into(), p99.into());
+            fields.insert("samples".into(), collected.samples.len().into());
+        }
+        let value = value.ok_or_else(nothing)?;
+        Ok(Measured { contestant: *contestant, rounds: collected.rounds, value, beside })
+    });
+    Ok(Result { row: *row, measured: measured.collect::<std::result::Result<_, _>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::rows, *};
+
+    fn row(key: &str) -> Row {
+        rows::chosen(&[key.to_owned()])[0]
+    }
+
+    #[test]
+    fn a_rounds_number_is_what_the_row_asks_of_its_samples() {
+        let mut latency = Collected::default();
+        assert_eq!(latency.take(&row("latency"), json!({ "micros": [3.0, 1.0, 2.0] })).expect("measured"), 2.0);
+        assert_eq!(latency.take(&row("latency"), json!({ "micros": [9.0] })).expect("measured"), 9.0);
+        let mut urgent = Collected::default();
+        let samples = (1..=200).map(f64::from).collect::<Vec<_>>();
+        let report = json!({ "micros": samples, "bulk_bytes_per_second": 5.0 });
+        assert_eq!(urgent.take(&row("urgent"), report).expect("measured"), 198.0);
+        let done = finished(
+            &row("overhead"),
+            vec![{
+                let mut overhead = Collected::default();
+                overhead.take(&row("overhead"), json!({ "bytes": 42.0, "more": 1 })).expect("measured");
+                overhead
+            }],
+        );
+        let measured = &done.expect("a number").measured[0];
+        assert_eq!((measured.value, &measured.rounds, &measured.beside), (42.0, &vec![42.0], &json!({ "more": 1 })));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_a_failure() {
+        for report in [json!({}), json!({ "micros": [] }), json!(7), json!({ "per_second": "fast" })] {
+            let failure = Collected::default().take(&row("latency"), report.clone());
+            assert!(failure.is_err(), "{report}");
+        }
+    }
+}
