@@ -5,6 +5,7 @@
 
 import type { MessageKind } from "./generated/MessageKind.js";
 import type { NetworkConfig } from "./generated/NetworkConfig.js";
+import type { Propagation } from "./generated/Propagation.js";
 
 export type { Duration } from "./duration.js";
 export type { Authenticity } from "./generated/Authenticity.js";
@@ -32,12 +33,17 @@ export type { PeerInfo } from "./generated/PeerInfo.js";
 export type { PerPriority } from "./generated/PerPriority.js";
 export type { Phase } from "./generated/Phase.js";
 export type { Priority } from "./generated/Priority.js";
+export type { Propagation } from "./generated/Propagation.js";
+export type { PropagationConfig } from "./generated/PropagationConfig.js";
+export type { PropagationStats } from "./generated/PropagationStats.js";
 export type { ReceiptState } from "./generated/ReceiptState.js";
 export type { ReceivedMessage } from "./generated/ReceivedMessage.js";
 export type { RejectReason } from "./generated/RejectReason.js";
 export type { RelayConfig } from "./generated/RelayConfig.js";
 export type { Security } from "./generated/Security.js";
 export type { StateCause } from "./generated/StateCause.js";
+export type { Strategy } from "./generated/Strategy.js";
+export type { StrategyStats } from "./generated/StrategyStats.js";
 export type { TransportConfig } from "./generated/TransportConfig.js";
 
 /** The identity of a node, in its text form such as `12D3KooW…`. */
@@ -72,6 +78,11 @@ export interface OutgoingMessage {
    * wherever it waits. Default: as long as the network's own limits allow.
    */
   readonly ttl?: number | undefined;
+  /**
+   * How it spreads when it is broadcast to all or to a group; elsewhere it means nothing. Default: what the configuration
+   * says (`propagation.strategy`).
+   */
+  readonly propagation?: Propagation | undefined;
 }
 
 /** What can be waited for can be given up. */

@@ -4,9 +4,8 @@ use super::{Neighbour, Now, PeerId, PostId, Spread, SpreadNote, Topic};
 use crate::message::GroupName;
 use std::time::Duration;
 
-/// So much earlier a post may have come than a neighbour says that it listens: its words were on their way. To members of
-/// a group no earlier post is shown.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// So much earlier a post may have come than a neighbour says that it listens: its words were on their way.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// What hearing a neighbour out has brought.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -136,8 +135,7 @@ impl Spread {
 
     /// Tells a neighbour what came since it listens: it may have missed that.
     fn catch_up(&mut self, now: Now, peer: PeerId, topic: &Topic, since: Duration) {
-        let tolerance = if *topic == Topic::All { ON_ITS_WAY } else { Duration::ZERO };
-        let at = now.since_start.saturating_sub(since.saturating_add(tolerance));
+        let at = now.since_start.saturating_sub(since.saturating_add(ON_ITS_WAY));
         for id in self.posts.since(topic, at) {
             self.tell_of(now, peer, id);
         }
