@@ -30,8 +30,8 @@ use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
 pub use builder::NetworkConfigBuilder;
-pub use propagation::{PropagationConfig, Strategy};
 pub(crate) use durations::{millis, optional_millis};
+pub use propagation::{PropagationConfig, Strategy};
 
 /// The whole configuration. In TOML each struct below is a table, in the environment a prefix
 /// (`CPC_NET_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).

@@ -249,6 +249,7 @@ impl Core {
                 self.routing.outbox.settled(peer, priority, count);
                 // The end of a connection has its own fact.
                 if !with_link {
+                    self.routing.spread.lost(now, peer);
                     self.routing.outbox.link_lost(now, peer);
                     self.deliver_mail(now, peer);
                 }
@@ -446,12 +447,8 @@ impl Core {
 
     /// A message with a good signature, by a lane or as a post. Returns what becomes of a post.
     fn take(&mut self, now: Now, neighbour: PeerId, frame: Frame, way: Way) -> GossipVerdict {
-        let context = routing::Arrival {
-            local: self.settings.local,
-            neighbour,
-            by_lane: way == Way::Lane,
-            groups: &self.groups,
-        };
+        let context =
+            routing::Arrival { local: self.settings.local, neighbour, by_lane: way == Way::Lane, groups: &self.groups };
         match self.routing.inbox.check(now, frame, context, &self.settings.config) {
             Ok(Some(message)) => {
                 self.deliver(message);
@@ -566,7 +563,8 @@ impl Core {
         }
         self.routing.spread.pump(now, &mut self.routing.outbox, &mut self.out);
         let Some(until) = self.draining_until else { return };
-        let leaves = |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.has_posts_under_way(&peer);
+        let leaves =
+            |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.has_posts_under_way(&peer);
         let reachable_mail = !self.routing.spread.is_idle() || self.connections.connected().any(leaves);
         if self.drained || (reachable_mail && now.since_start < until) {
             return;

@@ -12,21 +12,26 @@ mod wire;
 use std::time::Duration;
 
 use cpc_net::{
-    BroadcastScope, Delivery, Message, NetworkHandler, PeerId, Priority, Propagation, ReceivedMessage, config::Strategy,
-    error::SendError,
+    BroadcastScope, Delivery, Message, NetworkHandler, PeerId, Priority, Propagation, ReceivedMessage,
+    config::Strategy, error::SendError,
 };
 use support::{address, config, connected, network, next, nothing_waits, soon, start, text, until};
 
 /// Nodes that are connected as told, and to nobody else.
-async fn nodes(count: usize, edges: impl IntoIterator<Item = (usize, usize)>, strategy: Strategy) -> Vec<NetworkHandler> {
+async fn nodes(
+    count: usize,
+    edges: impl IntoIterator<Item = (usize, usize)>,
+    strategy: Strategy,
+) -> Vec<NetworkHandler> {
     let network = network();
     let mut nodes = Vec::<NetworkHandler>::new();
     for _ in 0..count {
-        let alone = config(&network).propagation(|propagation| propagation.strategy = strategy).discovery(|discovery| {
-            discovery.peer_exchange = false;
-            discovery.dht = false;
-            discovery.target_peers = 0;
-        });
+        let alone =
+            config(&network).propagation(|propagation| propagation.strategy = strategy).discovery(|discovery| {
+                discovery.peer_exchange = false;
+                discovery.dht = false;
+                discovery.target_peers = 0;
+            });
         nodes.push(start(alone).await);
     }
     for (one, other) in edges {

@@ -147,9 +147,12 @@ impl Core {
         }
     }
 
+    /// A connection to a peer has ended.
     pub(super) fn link_of_neighbour_closed(&mut self, now: Now, peer: PeerId) {
         if self.connections.state(&peer) == ConnectionState::Connected {
+            // Another connection stands; what was under way by this one is lost.
             self.routing.spread.set_relayed(&peer, self.is_relayed(&peer));
+            self.routing.spread.lost(now, peer);
         } else {
             self.routing.spread.gone(now, &peer);
         }

@@ -94,7 +94,9 @@ impl Driver {
             Output::Bridge { post, hops } => self.bridge(&post, hops),
             Output::Judge { ticket, verdict } => self.judge(ticket, verdict),
             Output::Subscribe(topic) => self.gossip.subscribe(&mut self.swarm.behaviour_mut().gossip.gossip, topic),
-            Output::Unsubscribe(topic) => self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip.gossip, &topic),
+            Output::Unsubscribe(topic) => {
+                self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip.gossip, &topic)
+            }
             Output::Search(search) => self.search(search),
             Output::Reserve { relay, address } => match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
                 Ok(listener) => drop(self.reservations.insert(listener, relay)),

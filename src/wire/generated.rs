@@ -49,21 +49,14 @@ pub struct CpcMessage {
     #[prost(message, optional, tag = "16")]
     pub proof: ::core::option::Option<Proof>,
     /// only in BATCH
+    #[prost(message, optional, tag = "17")]
+    pub batch: ::core::option::Option<Batch>,
     /// how a post is passed on
     #[prost(enumeration = "cpc_message::Propagation", tag = "18")]
     pub propagation: i32,
-    #[prost(message, optional, tag = "17")]
-    pub batch: ::core::option::Option<Batch>,
 }
 /// Nested message and enum types in `CpcMessage`.
 pub mod cpc_message {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-    #[repr(i32)]
-    pub enum Propagation {
-        NotSaid = 0,
-        Gossip = 1,
-        Flood = 2,
-    }
     #[derive(
         Clone,
         Copy,
@@ -176,9 +169,10 @@ pub mod cpc_message {
         Acknowledge = 8,
         /// CONTROL: the sender wants the connection closed; who hears it closes
         Goodbye = 9,
-        Spread = 11,
         /// CONTROL: only carries `batch`, and perhaps `acknowledged`
         Batch = 10,
+        /// CONTROL: how posts spread between the two neighbours; a `Spread`
+        Spread = 11,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -197,8 +191,8 @@ pub mod cpc_message {
                 Self::Error => "ERROR",
                 Self::Acknowledge => "ACKNOWLEDGE",
                 Self::Goodbye => "GOODBYE",
-                Self::Spread => "SPREAD",
                 Self::Batch => "BATCH",
+                Self::Spread => "SPREAD",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -215,30 +209,113 @@ pub mod cpc_message {
                 "ACKNOWLEDGE" => Some(Self::Acknowledge),
                 "GOODBYE" => Some(Self::Goodbye),
                 "BATCH" => Some(Self::Batch),
+                "SPREAD" => Some(Self::Spread),
                 _ => None,
             }
         }
     }
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    /// How a post spreads. Without it a frame on a lane is for the neighbour, and no post, unless somebody else than the
+    /// neighbour signed it: a post that came by a stranger's gossip.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Propagation {
+        NotSaid = 0,
+        /// along trees, see above
+        Gossip = 1,
+        /// to every neighbour but the one it came from
+        Flood = 2,
+    }
+    impl Propagation {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::NotSaid => "NOT_SAID",
+                Self::Gossip => "GOSSIP",
+                Self::Flood => "FLOOD",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "NOT_SAID" => Some(Self::NotSaid),
+                "GOSSIP" => Some(Self::Gossip),
+                "FLOOD" => Some(Self::Flood),
+                _ => None,
+            }
+        }
+    }
+    /// How the payload is written.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
     #[repr(i32)]
     pub enum Encoding {
         Raw = 0,
+        /// its length as 4 bytes, the lowest first, then one LZ4 block; the length is held to the receiver's limit
         Lz4 = 1,
     }
+    impl Encoding {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Raw => "RAW",
+                Self::Lz4 => "LZ4",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "RAW" => Some(Self::Raw),
+                "LZ4" => Some(Self::Lz4),
+                _ => None,
+            }
+        }
+    }
 }
+/// Messages that share a signature, see above.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Batch {
+    /// 64 bytes, over the tree of the messages
     #[prost(bytes = "bytes", tag = "1")]
     pub signature: ::prost::bytes::Bytes,
+    /// one to 4096
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub messages: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
+/// The way from a message to the root of the tree that was signed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Proof {
+    /// which leaf it is, from 0
     #[prost(uint32, tag = "1")]
     pub index: u32,
+    /// how many leaves the tree has
     #[prost(uint32, tag = "2")]
     pub count: u32,
+    /// the hashes beside the way, 32 bytes each, the lowest first
     #[prost(bytes = "bytes", tag = "3")]
     pub siblings: ::prost::bytes::Bytes,
 }
@@ -257,6 +334,37 @@ pub struct PeerList {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub signed_peer_records: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
+/// The payload of SPREAD. All ids are 16 bytes each, one behind the other.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Spread {
+    /// `joined` is everything the sender takes part in; else it is what is new
+    #[prost(bool, tag = "1")]
+    pub hello: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub joined: ::prost::alloc::vec::Vec<Membership>,
+    /// groups
+    #[prost(string, repeated, tag = "3")]
+    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// posts that the sender has
+    #[prost(bytes = "bytes", tag = "4")]
+    pub have: ::prost::bytes::Bytes,
+    /// posts that the sender wants
+    #[prost(bytes = "bytes", tag = "5")]
+    pub want: ::prost::bytes::Bytes,
+    /// posts that the sender had already when they came
+    #[prost(bytes = "bytes", tag = "6")]
+    pub enough: ::prost::bytes::Bytes,
+}
+/// That a node takes part in a topic.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Membership {
+    /// empty: posts to everybody
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// for how long, milliseconds: older posts it doesn't want to hear of
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+}
 /// The payload of ERROR.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ErrorReport {
@@ -269,27 +377,4 @@ pub struct ErrorReport {
     /// of the rejected message; 0 when it could not be read
     #[prost(uint64, tag = "3")]
     pub nonce: u64,
-}
-
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Spread {
-    #[prost(bool, tag = "1")]
-    pub hello: bool,
-    #[prost(message, repeated, tag = "2")]
-    pub joined: ::prost::alloc::vec::Vec<Membership>,
-    #[prost(string, repeated, tag = "3")]
-    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(bytes = "bytes", tag = "4")]
-    pub have: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", tag = "5")]
-    pub want: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", tag = "6")]
-    pub enough: ::prost::bytes::Bytes,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Membership {
-    #[prost(string, tag = "1")]
-    pub group: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "2")]
-    pub since: u64,
 }

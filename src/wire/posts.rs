@@ -159,12 +159,8 @@ pub(crate) fn with_hops(frame: &Bytes, hops: u32) -> Bytes {
 /// signature verification: not for the driver's task.
 pub(crate) fn verify_post(post: &Post, neighbour: PeerId, max_payload: usize) -> Result<Frame, Rejection> {
     match decode_verified(&post.frame, neighbour, max_payload)?.content {
-        Content::Message(frame) if frame.authenticity == Authenticity::Signed => {
-            Ok(Frame { hops: post.hops, ..frame })
-        }
-        Content::Message(_) => {
-            Err(Rejection::new(RejectReason::Unsigned, "a post without its author's signature"))
-        }
+        Content::Message(frame) if frame.authenticity == Authenticity::Signed => Ok(Frame { hops: post.hops, ..frame }),
+        Content::Message(_) => Err(Rejection::new(RejectReason::Unsigned, "a post without its author's signature")),
         _ => Err(Rejection::new(RejectReason::Malformed, "a frame between neighbours came as a post")),
     }
 }
@@ -213,7 +209,8 @@ pub(super) fn decode_note(payload: Bytes) -> Result<SpreadNote, Rejection> {
 fn ids(bytes: &[u8]) -> Result<Vec<PostId>, Rejection> {
     let (ids, rest) = bytes.as_chunks::<{ PostId::LEN }>();
     if !rest.is_empty() || ids.len() > SpreadNote::MAX_IDS {
-        let detail = format!("{} bytes of ids: each has {}, and {} are allowed", bytes.len(), PostId::LEN, SpreadNote::MAX_IDS);
+        let detail =
+            format!("{} bytes of ids: each has {}, and {} are allowed", bytes.len(), PostId::LEN, SpreadNote::MAX_IDS);
         return Err(malformed(detail));
     }
     Ok(ids.iter().map(|id| PostId(*id)).collect())

@@ -199,7 +199,10 @@ async fn ours(load: &Load) -> Result<(), Failure> {
         nodes[one].connect(address).await?;
     }
     let post = |from: usize, payload: Vec<u8>| {
-        nodes[from].broadcast(Message::event(payload), Priority::Medium, BroadcastScope::All).map(drop).map_err(Into::into)
+        nodes[from]
+            .broadcast(Message::event(payload), Priority::Medium, BroadcastScope::All)
+            .map(drop)
+            .map_err(Into::into)
     };
     load.measure("cpc-net", &journal, post).await?;
     let stats = nodes.iter().map(|net| net.network_stats().propagation).collect::<Vec<_>>();
@@ -244,9 +247,8 @@ async fn plain(load: &Load) -> Result<(), Failure> {
         let journal = journal.clone();
         thread::Builder::new().name("gossipsub".into()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let outcome = runtime.map_err(Failure::from).and_then(|runtime| {
-                runtime.block_on(plain_node(wished, tell, &journal))
-            });
+            let outcome =
+                runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(plain_node(wished, tell, &journal)));
             if let Err(error) = outcome {
                 eprintln!("a gossipsub node: {error}");
             }

@@ -16,8 +16,4 @@ acknowledgeTimeout: Duration,
 /**
  * How long `shutdown` waits for what is queued. 0 to 5 min. Default 5 s.
  */
-drainTimeout: Duration, 
-/**
- * How often a broadcast may be forwarded (CPC: 7). 1 to 64. Default 7.
- */
-maxHops: number, };
+drainTimeout: Duration, };

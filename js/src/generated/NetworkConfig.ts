@@ -3,6 +3,7 @@ import type { ConnectionsConfig } from "./ConnectionsConfig.js";
 import type { DeliveryConfig } from "./DeliveryConfig.js";
 import type { DiscoveryConfig } from "./DiscoveryConfig.js";
 import type { LimitsConfig } from "./LimitsConfig.js";
+import type { PropagationConfig } from "./PropagationConfig.js";
 import type { RelayConfig } from "./RelayConfig.js";
 import type { TransportConfig } from "./TransportConfig.js";
 
@@ -61,6 +62,10 @@ connections: ConnectionsConfig,
  * How long delivery is tried.
  */
 delivery: DeliveryConfig, 
+/**
+ * How broadcasts spread.
+ */
+propagation: PropagationConfig, 
 /**
  * What bounds memory.
  */

@@ -138,13 +138,7 @@ impl Spread {
 
     /// A post has been verified and judged: whether the app gets it, and others too. Returns it, with its hops from here,
     /// when strangers may get it as well.
-    pub(crate) fn verified(
-        &mut self,
-        now: Now,
-        id: &PostId,
-        is_new: bool,
-        random: &mut Random,
-    ) -> Option<(Post, u32)> {
+    pub(crate) fn verified(&mut self, now: Now, id: &PostId, is_new: bool, random: &mut Random) -> Option<(Post, u32)> {
         let (from, post) = self.posts.checked(id)?;
         self.posts.remember(*id);
         if !is_new {
@@ -201,8 +195,7 @@ impl Spread {
         let takes = |peer: &PeerId, neighbour: &Neighbour| {
             Some(*peer) != from && *peer != post.author && neighbour.takes_part(&post.topic)
         };
-        let takers =
-            self.neighbours.iter().filter(|(peer, neighbour)| takes(peer, neighbour)).map(|(peer, _)| *peer);
+        let takers = self.neighbours.iter().filter(|(peer, neighbour)| takes(peer, neighbour)).map(|(peer, _)| *peer);
         let takers = takers.collect::<Vec<_>>();
         let lazy = match post.passing {
             Passing::Flood => BTreeSet::new(),
@@ -212,7 +205,7 @@ impl Spread {
             if lazy.contains(&peer) {
                 self.tell_of(now, peer, post.id);
             } else {
-                self.line_up(peer, post, hops);
+                self.line_up(now, peer, post, hops);
             }
         }
     }
@@ -242,7 +235,8 @@ impl Spread {
     fn begin_tree(&mut self, key: &TreeKey, takers: &[PeerId], random: &mut Random) {
         let mut others = takers.to_vec();
         random.shuffle(&mut others);
-        let standing = |peer: &PeerId| self.neighbours.get(peer).map(|neighbour| (neighbour.relayed, neighbour.gladness));
+        let standing =
+            |peer: &PeerId| self.neighbours.get(peer).map(|neighbour| (neighbour.relayed, neighbour.gladness));
         others.retain(|peer| standing(peer).is_some_and(|(_, gladness)| gladness < GLAD));
         others.sort_by_key(|peer| standing(peer).is_some_and(|(relayed, _)| relayed));
         let places = FIRST_LINKS.saturating_sub(takers.len() - others.len());
@@ -278,11 +272,14 @@ impl Spread {
         }
     }
 
-    fn line_up(&mut self, peer: PeerId, post: &Post, hops: u32) {
+    fn line_up(&mut self, now: Now, peer: PeerId, post: &Post, hops: u32) {
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
             let shed = neighbour.enqueue(post, hops, self.config.queue_posts);
             self.stats.shed += shed;
             self.lined_up.insert(peer);
+            if shed > 0 {
+                self.round_at.get_or_insert(now.since_start + self.config.round);
+            }
         }
     }
 

@@ -2,10 +2,13 @@
 
 use super::{Neighbour, Now, PeerId, PostId, Spread, SpreadNote, Topic};
 use crate::message::GroupName;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// So much earlier a post may have come than a neighbour says that it listens: its words were on their way.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
+
+/// How old at most a frame is that was under way when its lane broke.
+const UNDER_WAY: Duration = Duration::from_secs(30);
 
 /// What hearing a neighbour out has brought.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,20 @@ impl Spread {
             self.lined_up.remove(peer);
             self.trees.forget(peer);
             self.missing.gone(now.since_start, peer);
+        }
+    }
+
+    /// Frames for a neighbour were lost with their lane, though the connection stands: it is told of all that they may have
+    /// been.
+    pub(crate) fn lost(&mut self, now: Now, peer: PeerId) {
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if !std::mem::take(&mut neighbour.greeted) {
+            return;
+        }
+        let topics = neighbour.topics.clone();
+        self.greet(now, peer);
+        for topic in topics {
+            self.catch_up(now, peer, &topic, UNDER_WAY);
         }
     }
 
@@ -92,19 +109,14 @@ impl Spread {
     }
 
     /// What a connected neighbour says.
-    pub(crate) fn hear(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        relayed: bool,
-        note: SpreadNote,
-    ) -> Heard {
+    pub(crate) fn hear(&mut self, now: Now, peer: PeerId, relayed: bool, note: SpreadNote) -> Heard {
         let neighbour = self.neighbours.entry(peer).or_insert_with(|| Neighbour::new(relayed));
         let mut heard = Heard::default();
+        let mut before = BTreeSet::new();
         if note.hello {
             heard.is_new = !neighbour.heard;
             neighbour.heard = true;
-            neighbour.topics.clear();
+            before = std::mem::take(&mut neighbour.topics);
         }
         for group in note.left {
             let topic = Topic::Group(group);
@@ -112,6 +124,8 @@ impl Spread {
         }
         for (topic, since) in note.joined {
             if neighbour.topics.len() < SpreadNote::MAX_TOPICS && neighbour.topics.insert(topic.clone()) {
+                // Who says hello again has lost what was under way.
+                let since = if before.contains(&topic) { since.min(UNDER_WAY) } else { since };
                 heard.joined.push((topic, since));
             }
         }
@@ -162,7 +176,7 @@ impl Spread {
         neighbour.gladness = (neighbour.gladness + 1.0) / 2.0;
         self.trees.graft(&(post.topic.clone(), post.author), &peer);
         self.stats.answered += 1;
-        self.line_up(peer, &post, hops);
+        self.line_up(now, peer, &post, hops);
     }
 
     fn has_enough(&mut self, peer: &PeerId, id: PostId) {

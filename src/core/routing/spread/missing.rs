@@ -22,10 +22,15 @@ const MAX_PER_NEIGHBOUR: usize = 1024;
 /// Posts that may be missed in all.
 const MAX_MISSING: usize = 65_536;
 
+/// How often neighbours are asked for one post.
+const MAX_ASKS: u8 = 8;
+
 struct Entry {
     /// Who has it and was not asked yet.
     tellers: VecDeque<PeerId>,
     asked: Option<PeerId>,
+    /// How often somebody was asked.
+    asks: u8,
     due: Duration,
 }
 
@@ -51,7 +56,7 @@ impl Missing {
         }
         let entry = self.entries.entry(id).or_insert_with(|| {
             self.due.insert((now + WAIT, id));
-            Entry { tellers: VecDeque::new(), asked: None, due: now + WAIT }
+            Entry { tellers: VecDeque::new(), asked: None, asks: 0, due: now + WAIT }
         });
         if entry.asked != Some(peer) && !entry.tellers.contains(&peer) {
             entry.tellers.push_back(peer);
@@ -92,7 +97,14 @@ impl Missing {
         {
             self.due.pop_first();
             let Some(mut entry) = self.entries.remove(&id) else { continue };
-            self.release(entry.asked.take());
+            if let Some(peer) = entry.asked.take() {
+                self.release(Some(peer));
+                // Its answer may have been lost, or stand behind others: it is asked again once the others were.
+                if entry.asks < MAX_ASKS && self.accounts.contains_key(&peer) {
+                    self.accounts.entry(peer).or_default().told += 1;
+                    entry.tellers.push_back(peer);
+                }
+            }
             let free = |peer: &PeerId| self.accounts.get(peer).is_none_or(|account| account.asked < batch);
             if let Some(place) = entry.tellers.iter().position(free)
                 && let Some(peer) = entry.tellers.remove(place)
@@ -101,6 +113,7 @@ impl Missing {
                 account.told = account.told.saturating_sub(1);
                 account.asked += 1;
                 entry.asked = Some(peer);
+                entry.asks = entry.asks.saturating_add(1);
                 entry.due = now + ANSWER;
                 asks.push((peer, id));
             } else if entry.tellers.is_empty() {

@@ -30,7 +30,7 @@ pub(super) struct Net {
     random: Random,
     sequence: u64,
     pub(super) now: Now,
-    /// One in so many parcels is lost; 0 for none.
+    /// One in so many parcels is lost, which its sender learns as with a lane that breaks; 0 for none.
     pub(super) loss: u64,
 }
 
@@ -125,6 +125,11 @@ impl Net {
     }
 
     fn settle(&mut self, from: usize) {
+        while self.send(from) {}
+    }
+
+    /// Sends what a node wishes. True when something of it was lost, upon which it may wish more.
+    fn send(&mut self, from: usize) -> bool {
         let Node { spread, outbox, .. } = &mut self.nodes[from];
         let mut out = Vec::new();
         spread.pump(self.now, outbox, &mut out);
@@ -137,11 +142,11 @@ impl Net {
         }
         let notes = spread.take_notes(outbox);
         parcels.extend(notes.into_iter().map(|(peer, note)| (peer, Parcel::Note(note))));
+        let mut lost = BTreeSet::new();
         for (to, parcel) in parcels {
             let to = (0..self.nodes.len()).find(|number| peer(*number) == to).expect("a node");
-            // Hellos stand for the connection itself.
-            let may_be_lost = !matches!(&parcel, Parcel::Note(note) if note.hello || !note.joined.is_empty());
-            if may_be_lost && self.loss > 0 && self.random.next().is_multiple_of(self.loss) {
+            if self.loss > 0 && self.random.next().is_multiple_of(self.loss) {
+                lost.insert(to);
                 continue;
             }
             let lane = matches!(parcel, Parcel::Note(_));
@@ -151,6 +156,10 @@ impl Net {
             self.sequence += 1;
             self.flying.insert((*at, self.sequence), (from, to, parcel));
         }
+        for to in &lost {
+            self.nodes[from].spread.lost(self.now, peer(*to));
+        }
+        !lost.is_empty()
     }
 
     /// Turns the clock.

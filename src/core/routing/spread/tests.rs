@@ -259,7 +259,10 @@ fn a_forged_copy_keeps_nobody_from_the_genuine_post() {
     // The same author, the same number, other bytes: another post, as its id says, and a bad one.
     let forged = Post { id: PostId([66; 16]), ..post(1, Priority::High) };
     assert_eq!(spread.arrived(now, peer(1), forged.clone(), &mut random), Arrived::Verify(forged.clone()));
-    assert_eq!(spread.arrived(now, peer(2), post(1, Priority::High), &mut random), Arrived::Verify(post(1, Priority::High)));
+    assert_eq!(
+        spread.arrived(now, peer(2), post(1, Priority::High), &mut random),
+        Arrived::Verify(post(1, Priority::High))
+    );
     assert!(spread.verified(now, &forged.id, false, &mut random).is_none());
     assert!(forwarded(&mut spread, &mut outbox, now).is_empty(), "what is bad is not handed on");
     assert!(spread.verified(now, &post(1, Priority::High).id, true, &mut random).is_some());
@@ -272,7 +275,10 @@ fn a_forged_copy_keeps_nobody_from_the_genuine_post() {
 fn a_raised_hop_count_keeps_nobody_from_the_post_either() {
     let (mut spread, mut outbox, mut random, now) = one(|_| {});
     let with = |hops| Post { hops, ..post(1, Priority::High) };
-    assert!(matches!(spread.arrived(now, peer(1), with(8), &mut random), Arrived::Refused(RejectReason::TooManyHops, _)));
+    assert!(matches!(
+        spread.arrived(now, peer(1), with(8), &mut random),
+        Arrived::Refused(RejectReason::TooManyHops, _)
+    ));
     assert!(matches!(spread.arrived(now, peer(1), with(7), &mut random), Arrived::Verify(_)));
     spread.verified(now, &with(7).id, true, &mut random);
     assert!(forwarded(&mut spread, &mut outbox, now).is_empty(), "it may go no further");
