@@ -349,6 +349,26 @@ pub struct DeliveryConfig {
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub drain_timeout: Duration,
+    /// What of messages outlives the node. Others than `memory` need a `data_dir`. Default `batched` with a `data_dir`,
+    /// else `memory`.
+    pub durability: Option<Durability>,
+}
+
+/// What accepting a message costs, and what it is worth: how much of direct messages, sent and received, outlives the
+/// node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum Durability {
+    /// Nothing is kept: what has not been delivered ends with the node. What an earlier run has kept stays where it is.
+    Memory,
+    /// Messages are written in groups while they are on their way already; one that is delivered before its group is
+    /// written is not written at all. Natively a group is on the disk when it counts; in a browser the system has it, so
+    /// it outlives the page and the browser, but perhaps not the machine.
+    Batched,
+    /// A message leaves only once it is on the disk, also in a browser.
+    Synced,
 }
 
 impl Default for DeliveryConfig {
@@ -357,6 +377,7 @@ impl Default for DeliveryConfig {
             timeout: Duration::from_secs(60),
             acknowledge_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
+            durability: None,
         }
     }
 }
@@ -371,7 +392,8 @@ pub struct LimitsConfig {
     pub max_payload: usize,
     /// How many direct messages may wait or be under way, over all peers. 1 to 1000000. Default 10000.
     pub outbox_messages: usize,
-    /// How many received messages wait for their subscribers. 16 to 65536. Default 1024.
+    /// How many received messages wait for their subscribers. 16 to 65536. Default 1024. Where messages are kept (see
+    /// [`Durability`]), direct ones have as much room of their own, and are not acknowledged when it is full.
     pub message_buffer: usize,
     /// How many events wait for their subscribers. 16 to 65536. Default 1024.
     pub event_buffer: usize,
@@ -398,6 +420,12 @@ impl Default for LimitsConfig {
 }
 
 impl NetworkConfig {
+    /// What of messages outlives the node: what was chosen, or what follows from `data_dir`.
+    pub fn durability(&self) -> Durability {
+        let default = if self.data_dir.is_some() { Durability::Batched } else { Durability::Memory };
+        self.delivery.durability.unwrap_or(default)
+    }
+
     /// Starts from the defaults and sets what differs.
     pub fn builder() -> NetworkConfigBuilder {
         NetworkConfigBuilder::default()

@@ -9,6 +9,7 @@
 //! - `connections`: the state machine of each peer, retries, who is dialled when.
 //! - `discovery`: the peer book, bootstrap, peer exchange, relay reservations.
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
+//! - `keeping`: what of messages outlives the node.
 //! - `posting`: broadcasts between the app, the neighbours and strangers' gossip.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
@@ -19,6 +20,7 @@ mod connections;
 mod discovery;
 mod health;
 mod input;
+mod keeping;
 mod posting;
 mod random;
 mod routing;
@@ -39,7 +41,7 @@ use crate::{
     error::ConnectError,
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Frame, Incoming, Rejection},
-    message::{GroupName, Priority, ReceivedMessage},
+    message::{GroupName, Priority},
     peer::{ConnectionState, NetworkStats},
 };
 
@@ -47,6 +49,7 @@ pub(crate) use input::{
     ConnectRequest, DialId, GossipVerdict, Input, Link, LinkId, Now, OutgoingMessage, Output, PeerFacts, RequestId,
     Search, Topic,
 };
+pub(crate) use routing::Restored;
 pub(crate) use view::PeerView;
 
 use connections::Connections;
@@ -98,6 +101,8 @@ pub(crate) struct Core {
     /// When shutdown gives up waiting for what is queued.
     draining_until: Option<Duration>,
     drained: bool,
+    /// The app has been told that the inbox is full, and it still is.
+    inbox_full_told: bool,
     /// When waiting mail is looked at again though nothing has happened.
     mail_at: Duration,
     out: VecDeque<Output>,
@@ -120,6 +125,7 @@ impl Core {
             random: Random::new(settings.seed),
             draining_until: None,
             drained: false,
+            inbox_full_told: false,
             mail_at: Duration::ZERO,
             out: VecDeque::new(),
             changed: BTreeSet::new(),
@@ -137,8 +143,10 @@ impl Core {
             Input::Disconnect { request, peer } => self.disconnect(now, request, peer),
             Input::Send { peer, message } => {
                 self.health.accepted(message.letter.priority);
-                self.routing.outbox.accept(peer, message, true);
-                self.deliver_mail(now, peer);
+                if let Some(message) = self.routing.journal.accept(peer, message, &mut self.out) {
+                    self.routing.outbox.accept(peer, message, true);
+                    self.deliver_mail(now, peer);
+                }
             }
             Input::BroadcastNeighbors { message } => {
                 self.health.accepted(message.letter.priority);
@@ -173,6 +181,9 @@ impl Core {
             }
             Input::Discover { target } => self.discovery.search(target, &mut self.connections, now, &mut self.out),
             Input::Drain => self.drain(now),
+            Input::Restored(restored) => self.restored(now, *restored),
+            Input::Journal { stored, failing } => self.journal_reported(now, stored, failing),
+            Input::Confirmed { serial } => self.confirmed(serial),
             Input::LinkOpened { peer, link, dial } => {
                 self.health.stats.connections_opened += 1;
                 let address = link.address.clone();
@@ -285,6 +296,7 @@ impl Core {
             Input::Tick => self.tick(now),
         }
         self.settle(now);
+        self.routing.time_marks(now);
     }
 }
 
@@ -301,7 +313,13 @@ impl Core {
                 self.control(peer, ControlContent::Spread(note));
             }
         }
-        self.out.pop_front()
+        if self.out.is_empty() {
+            // All that this turn has brought is one round.
+            self.out.extend(self.routing.flush());
+        }
+        let mut output = self.out.pop_front()?;
+        self.routing.journal.look_at(&mut output);
+        Some(output)
     }
 
     /// When to come back with [`Input::Tick`] at the latest.
@@ -313,6 +331,7 @@ impl Core {
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
             self.routing.spread.next_deadline(),
+            self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
@@ -340,9 +359,15 @@ impl Core {
     pub(crate) fn stats(&self) -> NetworkStats {
         NetworkStats {
             outbox: self.routing.outbox.len(),
+            inbox: self.routing.held.len(),
             propagation: self.routing.spread.stats.clone(),
             ..self.health.stats.clone()
         }
+    }
+
+    /// Why messages can't be stored; `None` while they can.
+    pub(crate) fn store_failing(&self) -> Option<&str> {
+        self.routing.journal.failing()
     }
 
     /// Whether shutdown has begun.
@@ -447,24 +472,17 @@ impl Core {
 
     /// A message with a good signature, by a lane or as a post. Returns what becomes of a post.
     fn take(&mut self, now: Now, neighbour: PeerId, frame: Frame, way: Way) -> GossipVerdict {
-        let context =
-            routing::Arrival { local: self.settings.local, neighbour, by_lane: way == Way::Lane, groups: &self.groups };
+        let context = routing::Arrival {
+            local: self.settings.local,
+            neighbour,
+            by_lane: way == Way::Lane,
+            groups: &self.groups,
+            has_room: self.has_room(),
+        };
         match self.routing.inbox.check(now, frame, context, &self.settings.config) {
-            Ok(Some(message)) => {
-                self.deliver(message);
-                GossipVerdict::PassOn
-            }
-            Ok(None) => {
-                self.health.stats.duplicates += 1;
-                GossipVerdict::Ignore
-            }
+            Ok(checked) => self.checked(neighbour, checked),
             Err(rejection) => self.reject(now, neighbour, rejection, way),
         }
-    }
-
-    fn deliver(&mut self, message: ReceivedMessage) {
-        self.health.stats.messages_received.count(message.priority);
-        self.out.push_back(Output::Deliver(message));
     }
 
     fn reject(&mut self, now: Now, neighbour: PeerId, mut rejection: Rejection, way: Way) -> GossipVerdict {
@@ -566,7 +584,8 @@ impl Core {
         let leaves =
             |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.has_posts_under_way(&peer);
         let reachable_mail = !self.routing.spread.is_idle() || self.connections.connected().any(leaves);
-        if self.drained || (reachable_mail && now.since_start < until) {
+        let storing = self.routing.journal.is_accepting();
+        if self.drained || ((reachable_mail || storing) && now.since_start < until) {
             return;
         }
         self.drained = true;
@@ -577,6 +596,7 @@ impl Core {
             }
         }
         self.routing.outbox.give_up(&self.settings.local, &mut self.out);
+        self.give_up_keeping();
         self.out.push_back(Output::Drained);
     }
 }

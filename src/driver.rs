@@ -34,14 +34,15 @@ use libp2p::{
 
 use crate::{
     config::NetworkConfig,
-    core::{Core, DialId, Input, LinkId, Now, RequestId, Search, Settings},
+    core::{Core, DialId, Input, LinkId, Now, RequestId, Restored, Search, Settings},
     error::{ConnectError, StartError},
     event::NetworkEvent,
     identity::Identity,
     message::ReceivedMessage,
     peer::Phase,
-    platform::{self, Clock, Wake, Wakes},
+    platform::{self, Clock, Lock, Wake, Wakes},
     receipt::{ReceiptState, ReceiptWriter},
+    store::{Journal, Report},
     transport::{self, Built},
 };
 
@@ -70,6 +71,17 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) commands: Receiver<Command>,
     pub(crate) published: Arc<Published>,
+    /// Keeps other nodes from the place where things are kept.
+    pub(crate) lock: Option<Lock>,
+    pub(crate) kept_messages: Option<KeptMessages>,
+}
+
+/// The journal, and what an earlier run has left in it.
+pub(crate) struct KeptMessages {
+    pub(crate) journal: Journal,
+    pub(crate) restored: Restored,
+    /// For the messages of the outbox, by their nonces.
+    pub(crate) receipts: HashMap<u64, ReceiptWriter>,
 }
 
 /// The running network.
@@ -93,6 +105,8 @@ pub(crate) struct Driver {
     answers: HashMap<RequestId, oneshot::Sender<Result<PeerId, ConnectError>>>,
     next_request: u64,
     receipts: HashMap<u64, ReceiptWriter>,
+    journal: Option<Journal>,
+    lock: Option<Lock>,
     /// What is told to the app once the snapshot says the same.
     news: VecDeque<News>,
     listening: bool,
@@ -108,6 +122,10 @@ pub(crate) struct Driver {
 enum News {
     Event(NetworkEvent),
     Message(ReceivedMessage),
+    /// One that is kept until the app has confirmed it, and its serial number.
+    Kept(u64, ReceivedMessage),
+    /// A message is kept, and so accepted.
+    Accepted(u64),
     Answer(RequestId, Result<PeerId, ConnectError>),
     Receipt(u64, ReceiptState),
 }
@@ -119,6 +137,9 @@ enum Turn {
     Gossiped(gossip::Verified),
     Verified(Vec<verification::Verified>),
     Wake(Wake),
+    Journal(Report),
+    /// The app has confirmed all messages up to this serial number.
+    Confirmed(u64),
     Timer,
 }
 
@@ -136,7 +157,7 @@ impl Driver {
     /// # Errors
     /// When a transport can't be set up, or an address can't be listened on.
     pub(crate) async fn start(parts: Parts) -> Result<(Self, Option<Vec<u8>>), StartError> {
-        let Parts { config, identity, kept, clock, commands, published } = parts;
+        let Parts { config, identity, kept, clock, commands, published, lock, kept_messages } = parts;
         let key = identity.key().clone();
         let local = identity.peer_id();
         let Built { transport, relay_client, signaling, to_keep } = transport::build(&key, &config, kept.as_deref())?;
@@ -148,6 +169,10 @@ impl Driver {
             can_dial: transport::can_dial,
             seed: platform::random(),
             config: config.clone(),
+        };
+        let (journal, restored, receipts) = match kept_messages {
+            Some(kept) => (Some(kept.journal), Some(kept.restored), kept.receipts),
+            None => (None, None, HashMap::new()),
         };
         let mut driver = Self {
             core: Core::new(settings, now(&clock)),
@@ -166,7 +191,9 @@ impl Driver {
             reservations: HashMap::new(),
             answers: HashMap::new(),
             next_request: 0,
-            receipts: HashMap::new(),
+            receipts,
+            journal,
+            lock,
             news: VecDeque::new(),
             listening: false,
             timer: Delay::new(Duration::ZERO),
@@ -177,6 +204,9 @@ impl Driver {
             config,
         };
         driver.gossip.begin(&mut driver.swarm.behaviour_mut().gossip.gossip);
+        if let Some(restored) = restored {
+            driver.handle(Input::Restored(Box::new(restored)));
+        }
         driver.listen().await?;
         driver.carry_out();
         Ok((driver, to_keep))
@@ -194,6 +224,8 @@ impl Driver {
                 gossiped = self.gossip.next_verified().fuse() => Turn::Gossiped(gossiped),
                 verified = self.verification.next().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
+                report = journal_report(self.journal.as_ref()).fuse() => Turn::Journal(report),
+                serial = self.published.kept.confirmed().fuse() => Turn::Confirmed(serial),
                 () = (&mut self.timer).fuse() => Turn::Timer,
             };
             self.notice_sleep(if let Turn::Wake(wake) = &turn { Some(*wake) } else { None });
@@ -205,6 +237,8 @@ impl Driver {
                 Turn::Gossiped(gossiped) => self.gossiped(gossiped),
                 Turn::Verified(verified) => self.verified(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
+                Turn::Journal(Report { stored, failing }) => self.handle(Input::Journal { stored, failing }),
+                Turn::Confirmed(serial) => self.handle(Input::Confirmed { serial }),
                 Turn::Timer => {
                     self.timer_at = None;
                     self.handle(Input::Tick);
@@ -213,7 +247,18 @@ impl Driver {
             self.take_what_is_ready();
             self.carry_out();
         }
+        self.close_journal().await;
         self.finish();
+    }
+
+    /// What the app has confirmed is written down, and the journal is closed, so that another node may open it.
+    async fn close_journal(&mut self) {
+        let serial = self.published.kept.close();
+        self.handle(Input::Confirmed { serial });
+        self.carry_out();
+        if let Some(journal) = self.journal.take() {
+            journal.close().await;
+        }
     }
 
     /// Listens on every configured address and waits until each is open, so that a node that has started can be
@@ -313,8 +358,9 @@ impl Driver {
         }
         self.published.stopped(self.clock.elapsed());
         self.commands.close();
-        // The ports are free before `shutdown` returns.
+        // The ports and the place where things are kept are free before `shutdown` returns.
         drop(self.swarm);
+        drop(self.lock);
         let waiting = match self.stop {
             Stop::Running => Vec::new(),
             Stop::Draining(waiting) | Stop::Closing(waiting, _) => waiting,
@@ -333,6 +379,14 @@ impl Driver {
             Stop::Running => Phase::Alone,
             Stop::Draining(_) | Stop::Closing(..) => Phase::Draining,
         }
+    }
+}
+
+/// Waits for news of the journal; for ever when there is none.
+async fn journal_report(journal: Option<&Journal>) -> Report {
+    match journal {
+        Some(journal) => journal.next_report().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -94,9 +94,14 @@ impl StartError {
         }
     }
 
-    /// Whether the same call may succeed later: a port may become free, a disk writable.
+    /// Whether the same call may succeed later: a port or a folder may become free, a disk writable.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, StartError::Listen { .. } | StartError::Thread(_) | StartError::Store(StoreError::Io { .. }))
+        matches!(
+            self,
+            StartError::Listen { .. }
+                | StartError::Thread(_)
+                | StartError::Store(StoreError::Io { .. } | StoreError::InUse { .. })
+        )
     }
 }
 
@@ -122,6 +127,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another node, in this process or another, uses the place.
+    #[error("{item} is in use by another node; stop that node, or give this one a data_dir of its own")]
+    InUse {
+        /// The folder or database.
+        item: String,
+    },
     /// Others than the owner can read a secret.
     #[error("{item} can be read by others (mode {mode:o}); make it yours alone with: chmod 600 {item}")]
     Exposed {
@@ -138,6 +149,7 @@ impl StoreError {
         match self {
             StoreError::Io { .. } => "store_io",
             StoreError::Damaged { .. } => "store_damaged",
+            StoreError::InUse { .. } => "store_in_use",
             StoreError::Exposed { .. } => "store_exposed",
         }
     }
@@ -162,6 +174,13 @@ pub enum SendError {
         size: usize,
         /// The limit in bytes.
         limit: usize,
+    },
+    /// What is accepted has to be stored, and the disk or database refuses. What was accepted before is not lost; storing
+    /// is tried again by itself, and an event tells when it works.
+    #[error("the message can't be stored: {reason}; make room, or wait until storing works again")]
+    Storage {
+        /// What the system said.
+        reason: String,
     },
     /// The handler is shutting down or has stopped.
     #[error("the network is shutting down, nothing more is accepted; create a new handler")]
@@ -191,6 +210,7 @@ impl SendError {
         match self {
             SendError::QueueFull { .. } => "queue_full",
             SendError::TooLarge { .. } => "too_large",
+            SendError::Storage { .. } => "not_stored",
             SendError::ShuttingDown => "shutting_down",
             SendError::ToSelf(_) => "to_self",
             SendError::NotAMember(_) => "not_a_member",
@@ -201,7 +221,7 @@ impl SendError {
 
     /// Whether the same call may succeed later without a change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SendError::QueueFull { .. })
+        matches!(self, SendError::QueueFull { .. } | SendError::Storage { .. })
     }
 }
 
@@ -258,6 +278,20 @@ pub enum DeliveryError {
         /// The message.
         id: MessageId,
     },
+    /// The node was shut down first; the message is kept, and goes on at the next start.
+    #[error(
+        "the network was shut down before the message {id} was delivered; it is kept, and sent after the next start"
+    )]
+    Kept {
+        /// The message.
+        id: MessageId,
+    },
+    /// The message could not be stored, so it was never accepted. If it had left meanwhile, it may have arrived.
+    #[error("the message could not be stored, and so is not accepted: {reason}")]
+    NotStored {
+        /// What the disk or database said.
+        reason: String,
+    },
 }
 
 impl DeliveryError {
@@ -269,12 +303,17 @@ impl DeliveryError {
             DeliveryError::Rejected { .. } => "rejected",
             DeliveryError::Expired { .. } => "expired",
             DeliveryError::ShutDown { .. } => "shut_down",
+            DeliveryError::Kept { .. } => "kept",
+            DeliveryError::NotStored { .. } => "not_stored",
         }
     }
 
     /// Whether sending the same message again may succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, DeliveryError::Unreachable { .. } | DeliveryError::Unacknowledged { .. })
+        matches!(
+            self,
+            DeliveryError::Unreachable { .. } | DeliveryError::Unacknowledged { .. } | DeliveryError::NotStored { .. }
+        )
     }
 }
 

@@ -104,6 +104,20 @@ pub enum NetworkEvent {
         #[cfg_attr(feature = "typescript", ts(type = "number"))]
         count: u64,
     },
+    /// Messages can't be stored: the disk is full, or fails. New ones are refused, what was accepted goes on from memory,
+    /// and storing is tried again with growing pauses.
+    StoreFailing {
+        /// What the system said.
+        reason: String,
+    },
+    /// Messages can be stored again.
+    StoreRecovered,
+    /// The app has not confirmed as many received messages as may wait: until it does, further ones are not taken, and
+    /// stay with their senders.
+    InboxFull {
+        /// How many wait.
+        waiting: usize,
+    },
     /// This subscriber did not keep up: that many events before the next one are missing from its stream.
     Lagged {
         /// How many.

@@ -17,18 +17,18 @@ use libp2p::{Multiaddr, PeerId};
 pub use streams::{Events, HandlerRegistration, Messages};
 
 use crate::{
-    config::{NetworkConfig, Strategy},
-    core::OutgoingMessage,
-    driver::{Command, Driver, Parts, Published},
+    config::{Durability, NetworkConfig, Strategy},
+    core::{OutgoingMessage, Restored},
+    driver::{Command, Driver, KeptMessages, Parts, Published},
     error::{CommandError, ConnectError, SendError, StartError},
     event::DiscoverTarget,
     frame::{Addressing, Letter, Passing},
     identity::{Identity, next_epoch},
     message::{BroadcastScope, GroupName, Message, MessageId, MessageKind, Priority, Propagation},
     peer::{ConnectTarget, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, Phase},
-    platform::{self, Clock},
+    platform::{self, Clock, Lock},
     receipt::{Places, Receipt, ReceiptWriter},
-    store::Store,
+    store::{Journal, Store, unreadable},
     transport, wire,
 };
 
@@ -81,14 +81,23 @@ impl NetworkHandler {
     ///
     /// # Errors
     /// When the configuration is out of bounds, the identity can't be read or written, or an address can't be listened
-    /// on. Nothing keeps running then.
+    /// on; also when another node uses the same `data_dir`, or what an earlier run has kept there can't be read. Nothing
+    /// keeps running then, and nothing is deleted.
     pub async fn new(config: NetworkConfig) -> Result<Self, StartError> {
         config.validate()?;
         let clock = Clock::start();
+        let lock = match &config.data_dir {
+            Some(place) => Some(Lock::take(place).await?),
+            None => None,
+        };
         let store = Store::open(config.data_dir.as_deref()).await?;
         let identity = Identity::of(&store).await?;
         let epoch = next_epoch(&store).await?;
         let kept = store.read(transport::KEPT_BY_THE_TRANSPORT).await?;
+
+        let first_nonce = (u64::from(epoch) << 32) | 1;
+        let places = Places::new(config.limits.outbox_messages);
+        let kept_messages = kept_messages(&config, identity.peer_id(), &places, first_nonce).await?;
 
         let (commands, receiver) = async_channel::bounded(config.limits.command_buffer);
         let published = Arc::new(Published::new(config.limits.event_buffer, config.limits.message_buffer));
@@ -99,6 +108,8 @@ impl NetworkHandler {
             clock: clock.clone(),
             commands: receiver,
             published: published.clone(),
+            lock,
+            kept_messages,
         };
         let (started, start) = oneshot::channel();
         platform::start(move || async move {
@@ -119,13 +130,12 @@ impl NetworkHandler {
         {
             store.write(transport::KEPT_BY_THE_TRANSPORT, &bytes).await?;
         }
-        let places = Places::new(config.limits.outbox_messages);
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
                 identity,
                 clock,
-                nonce: AtomicU64::new((u64::from(epoch) << 32) | 1),
+                nonce: AtomicU64::new(first_nonce),
                 commands,
                 published,
                 places,
@@ -135,9 +145,10 @@ impl NetworkHandler {
     }
 
     /// Stops the node: sends what is queued for connected peers (for at most
-    /// [`drain_timeout`](crate::config::DeliveryConfig::drain_timeout)), says goodbye to them, and closes. Messages
-    /// that could not leave fail with [`DeliveryError::ShutDown`](crate::error::DeliveryError::ShutDown). Calling it
-    /// again waits for the same end.
+    /// [`drain_timeout`](crate::config::DeliveryConfig::drain_timeout)), says goodbye to them, and closes. The receipts
+    /// of messages that could not leave end with [`DeliveryError::Kept`](crate::error::DeliveryError::Kept) where
+    /// messages outlive the node, else with [`DeliveryError::ShutDown`](crate::error::DeliveryError::ShutDown). Calling
+    /// it again waits for the same end.
     pub async fn shutdown(&self) {
         let (done, stopped) = oneshot::channel();
         if self.inner.commands.send(Command::Shutdown { done }).await.is_ok() {
@@ -174,15 +185,20 @@ impl NetworkHandler {
 
 /// Messages.
 impl NetworkHandler {
-    /// Sends a message to one peer. It is accepted or refused at once; accepted means that the outbox has it, and the
-    /// receipt tells what becomes of it. While the peer is not connected the message waits and a way is looked for, for
-    /// at most [`timeout`](crate::config::DeliveryConfig::timeout) or its time to live.
+    /// Sends a message to one peer. It is queued or refused at once, and the receipt tells what becomes of it. It is
+    /// accepted once it is stored, which [`Receipt::accepted`] waits for: from then on it outlives the node, as far as
+    /// [`Durability`](crate::config::Durability) goes, and is sent after the next start if need be
+    /// ([`receipts`](Self::receipts)). Where nothing is kept it is accepted at once.
+    ///
+    /// While the peer is not connected the message waits and a way is looked for, for at most
+    /// [`timeout`](crate::config::DeliveryConfig::timeout) of the time that the node runs, or its time to live, which goes
+    /// on while the node is stopped.
     ///
     /// Messages of one priority arrive in the order of these calls.
     ///
     /// # Errors
-    /// When the outbox is full, the payload too large, the kind not for apps, the recipient this node itself, or the
-    /// node shutting down.
+    /// When the outbox is full, the payload too large, the kind not for apps, the recipient this node itself, messages
+    /// can't be stored for now, or the node is shutting down.
     pub fn send_message(&self, peer: PeerId, message: Message, priority: Priority) -> Result<Receipt, SendError> {
         if peer == self.local_peer_id() {
             return Err(SendError::ToSelf(peer));
@@ -190,9 +206,19 @@ impl NetworkHandler {
         let (id, message) = self.outgoing(&message, priority, Addressing::Peer(peer))?;
         let limit = self.inner.places.limit();
         let place = self.inner.places.take().ok_or(SendError::QueueFull { limit })?;
-        let (writer, receipt) = ReceiptWriter::new(id, place);
+        if let Some(reason) = &self.inner.published.snapshot.load().store_failing {
+            return Err(SendError::Storage { reason: reason.to_string() });
+        }
+        let accepted = self.inner.config.durability() == Durability::Memory;
+        let (writer, receipt) = ReceiptWriter::new(id, peer, place, accepted);
         self.submit(Command::Send { peer, message, receipt: writer })?;
         Ok(receipt)
+    }
+
+    /// The receipts of all direct messages that have not ended, those of an earlier run included. The first call also
+    /// gives those of an earlier run that have ended since the start, so that none ends unseen.
+    pub fn receipts(&self) -> Vec<Receipt> {
+        self.inner.places.receipts()
     }
 
     /// Sends a message to many peers. There is no receipt: who gets it is not known. A broadcast to all or to a group
@@ -270,12 +296,21 @@ impl NetworkHandler {
     /// [`message_buffer`](crate::config::LimitsConfig::message_buffer) messages loses the oldest: they are counted,
     /// announced as [`NetworkEvent::MessagesMissed`](crate::NetworkEvent::MessagesMissed), and
     /// [`Messages::missed`] tells.
+    ///
+    /// Where messages are kept (see [`Durability`](crate::config::Durability)), no direct message is lost so: it is
+    /// stored before its sender hears that it has arrived, and kept until every subscriber that there is has confirmed it
+    /// by asking for the next one. When too many wait, further ones are not taken and stay with their senders
+    /// ([`NetworkEvent::InboxFull`](crate::NetworkEvent::InboxFull)), so drop a stream that isn't read. What was handed
+    /// over and not confirmed, because the node or the last stream ended first, comes again to the next subscriber, with
+    /// [`redelivered`](crate::ReceivedMessage::redelivered) set.
     pub fn messages(&self) -> Messages {
-        Messages::new(self.inner.published.messages.subscribe())
+        let published = &self.inner.published;
+        Messages::new(published.messages.subscribe(), published.kept.subscribe())
     }
 
     /// Calls a function for each message that arrives, one after the other, until the registration is dropped. It runs
-    /// beside the network: a slow one holds up nothing but its own next message.
+    /// beside the network: a slow one holds up nothing but its own next message. A message is confirmed when the function's
+    /// future has ended.
     pub fn register_message_handler<H, F>(&self, handler: H) -> HandlerRegistration
     where
         H: FnMut(crate::ReceivedMessage) -> F + Send + 'static,
@@ -428,6 +463,27 @@ impl NetworkHandler {
     fn groups(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<GroupName>> {
         self.inner.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens the journal, where messages are kept, and reads what an earlier run has left.
+async fn kept_messages(
+    config: &NetworkConfig,
+    local: PeerId,
+    places: &Places,
+    first_nonce: u64,
+) -> Result<Option<KeptMessages>, StartError> {
+    let durability = config.durability();
+    let Some(place) = config.data_dir.as_deref().filter(|_| durability != Durability::Memory) else { return Ok(None) };
+    let (journal, kept) = Journal::open(place, durability == Durability::Synced).await?;
+    let restored = Restored::read(&kept).map_err(|reason| unreadable(place, reason))?;
+    let receipts = restored.outbox.iter().map(|(peer, letter)| {
+        let id = MessageId { sender: local, nonce: letter.nonce };
+        let (writer, _) = ReceiptWriter::new(id, *peer, places.take_back(first_nonce), false);
+        writer.accept();
+        (letter.nonce, writer)
+    });
+    let receipts = receipts.collect();
+    Ok(Some(KeptMessages { journal, restored, receipts }))
 }
 
 impl std::fmt::Debug for NetworkHandler {

@@ -3,6 +3,8 @@
 //! The first subscriber also gets what happened before it came, as far as the bound reaches, so that nothing is lost
 //! between the start of a node and the first line of the app that listens.
 
+mod handover;
+
 use std::{
     pin::Pin,
     sync::{Mutex, PoisonError},
@@ -11,6 +13,8 @@ use std::{
 
 use async_broadcast::{InactiveReceiver, Receiver, RecvError, Sender, TrySendError};
 use futures::{Stream, stream::FusedStream};
+
+pub(crate) use handover::{Handover, Reader};
 
 /// The sending end.
 pub(crate) struct Hub<T> {

@@ -39,6 +39,7 @@ mod message;
 mod peer;
 mod platform;
 mod receipt;
+mod rows;
 mod store;
 mod transport;
 mod wire;

@@ -306,6 +306,8 @@ pub struct ReceivedMessage {
     pub created_at: Option<u64>,
     /// Who vouches for the author.
     pub authenticity: Authenticity,
+    /// The app may have seen it before: it was handed over, but not confirmed, when the node or a subscription ended.
+    pub redelivered: bool,
     /// The content.
     #[cfg_attr(feature = "typescript", ts(type = "Uint8Array"))]
     pub payload: Bytes,

@@ -220,6 +220,12 @@ pub struct NetworkStats {
     /// Received messages that no subscriber took in time, and posts that came faster than they could be checked.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub messages_missed: u64,
+    /// Direct messages that were not taken, because the app had not confirmed enough of the earlier ones, or because they
+    /// could not be stored. Their senders bring them again.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub messages_deferred: u64,
+    /// Direct messages that are kept until the app has confirmed them.
+    pub inbox: usize,
     /// Copies of messages that had arrived before, by another way or retransmission; not an offence.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub duplicates: u64,

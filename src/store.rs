@@ -1,10 +1,15 @@
-//! What survives a restart: small items by name, in the platform's storage or, when no place is configured, in memory.
+//! What survives a restart: small items by name, in the platform's storage or, when no place is configured, in memory;
+//! and `journal`, the messages.
+
+mod journal;
 
 use std::{collections::HashMap, sync::Mutex};
 
 use zeroize::Zeroizing;
 
 use crate::{error::StoreError, platform};
+
+pub(crate) use journal::{Journal, Report, unreadable};
 
 /// Where a node keeps what survives a restart.
 pub(crate) enum Store {

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use cpc_net::config::Durability;
+
 /// The size of a small message, bytes.
 pub const SMALL: usize = 256;
 
@@ -68,8 +70,10 @@ pub struct Job {
     pub count: usize,
     /// How large a large payload is, bytes.
     pub payload: usize,
-    /// Where cpc-net keeps what is durable; without it, it keeps all in memory.
+    /// Where cpc-net keeps its identity, and messages as far as its durability goes; without it, it keeps all in memory.
     pub data_dir: Option<PathBuf>,
+    /// What of cpc-net's messages outlives it; as by default when not told.
+    pub durability: Option<Durability>,
 }
 
 const ROLES: [(&str, Role); 2] = [("listen", Role::Listen), ("dial", Role::Dial)];
@@ -92,6 +96,9 @@ const TASKS: [(&str, Task); 8] = [
     ("overhead", Task::Overhead),
     ("idle", Task::Idle),
 ];
+
+const DURABILITIES: [(&str, Durability); 3] =
+    [("memory", Durability::Memory), ("batched", Durability::Batched), ("synced", Durability::Synced)];
 
 impl Job {
     /// Understands `listen <contestant>` and `dial <contestant> <task> <address>`, each with `--<setting> <value>`.
@@ -119,6 +126,7 @@ impl Job {
             count: 1,
             payload: 64_000_000,
             data_dir: None,
+            durability: None,
         };
         while let Some(name) = rest.next() {
             let value = rest.next().ok_or_else(|| format!("`{name}` wants a value"))?;
@@ -129,6 +137,7 @@ impl Job {
                 "--count" => job.count = number()? as usize,
                 "--payload" => job.payload = number()? as usize,
                 "--data-dir" => job.data_dir = Some(value.into()),
+                "--durability" => job.durability = Some(one_of("durability", &DURABILITIES, Some(value))?),
                 _ => return Err(format!("there is no setting `{name}`")),
             }
         }
@@ -153,9 +162,9 @@ mod tests {
 
     #[test]
     fn a_job_is_understood_word_by_word() {
-        let listener = parsed("listen ours --data-dir there").expect("a listener");
+        let listener = parsed("listen ours --data-dir there --durability batched").expect("a listener");
         assert_eq!((listener.role, listener.contestant), (Role::Listen, Contestant::Ours));
-        assert_eq!(listener.data_dir, Some("there".into()));
+        assert_eq!((listener.data_dir, listener.durability), (Some("there".into()), Some(Durability::Batched)));
         let dialler = parsed("dial requests in-flight /ip4/1.2.3.4/tcp/5 --measure-ms 20 --warm-up-ms 10 --count 7");
         let dialler = dialler.expect("a dialler");
         assert_eq!((dialler.role, dialler.contestant), (Role::Dial, Contestant::Requests));
@@ -173,6 +182,7 @@ mod tests {
             ("dial tcp bulk", "the address"),
             ("dial tcp bulk here --count", "wants a value"),
             ("dial tcp bulk here --count many", "a whole number"),
+            ("listen ours --durability stone", "none of memory, batched, synced"),
             ("dial tcp bulk here --speed 9", "no setting `--speed`"),
         ] {
             let problem = parsed(line).expect_err(line);

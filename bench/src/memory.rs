@@ -20,7 +20,8 @@ mod tests {
 
     #[test]
     fn the_systems_words_are_read() {
-        let rollup = "55d0-7ffc ---p 00000000 00:00 0  [rollup]\nRss:  6412 kB\nAnonymous:  1234 kB\nLazyFree:  800 kB\n";
+        let rollup =
+            "55d0-7ffc ---p 00000000 00:00 0  [rollup]\nRss:  6412 kB\nAnonymous:  1234 kB\nLazyFree:  800 kB\n";
         assert_eq!(anonymous(rollup), Some(1234 * 1024));
         assert_eq!(anonymous("Rss: 12 kB\n"), None);
         assert_eq!(anonymous(""), None);

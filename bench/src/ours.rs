@@ -43,6 +43,9 @@ fn config(job: &Job) -> cpc_net::NetworkConfigBuilder {
     if let Some(folder) = &job.data_dir {
         config = config.data_dir(folder.display().to_string());
     }
+    if let Some(durability) = job.durability {
+        config = config.durability(durability);
+    }
     config
 }
 

@@ -1,7 +1,7 @@
 import { ArgumentError, translated, translatedLater } from "./errors.js";
 import { Receipt } from "./receipt.js";
 import { runtime } from "./runtime.js";
-import { Stream, type Subscription } from "./stream.js";
+import { MessageStream, type MessageSubscription, Stream, type Subscription } from "./stream.js";
 import type {
   Abortable,
   BroadcastScope,
@@ -107,7 +107,8 @@ export class NetworkHandler implements AsyncDisposable {
    * @param peer - The recipient.
    * @param message - What to send.
    * @param priority - How urgent it is. Default `"medium"`.
-   * @returns The receipt: accepted means that the outbox has the message, `await receipt.delivered` that the peer has it.
+   * @returns The receipt: `await receipt.accepted` means that the message is stored and outlives the page, where messages
+   *   are kept at all (`delivery.durability`), `await receipt.delivered` that the peer has it.
    * @throws {@link SendError} when the message is not accepted.
    * @throws {@link ArgumentError} when the peer id, the payload or the ttl is none.
    */
@@ -117,6 +118,14 @@ export class NetworkHandler implements AsyncDisposable {
       translated(() => this.#wasm.sendMessage(peer, kind, payload, ttl, priority)),
       this,
     );
+  }
+
+  /**
+   * The receipts of all direct messages that have not ended, those of an earlier run included. The first call also gives
+   * those of an earlier run that have ended since the start, so that none ends unseen.
+   */
+  receipts(): Receipt[] {
+    return translated(() => this.#wasm.receipts()).map((receipt) => new Receipt(receipt, this));
   }
 
   /**
@@ -220,10 +229,15 @@ export class NetworkHandler implements AsyncDisposable {
    * Subscribes to received messages, each of them checked and never delivered twice. The subscription begins with the
    * call; the first one also gets what arrived before.
    *
+   * With a `dataDir`, direct messages are stored before their senders hear that they have arrived, and kept until every
+   * subscription that there is has confirmed them by asking for the next one. When too many wait, further ones stay with
+   * their senders (`inboxFull`), so end a subscription that is not read. What was handed over and not confirmed comes again
+   * after the next start, or to the next subscription, with `redelivered` set.
+   *
    * @param options - With a `signal` the subscription can be ended; the loop over it then ends without an error.
    */
-  messages(options: Abortable = {}): Subscription<ReceivedMessage> {
-    return new Stream(
+  messages(options: Abortable = {}): MessageSubscription {
+    return new MessageStream(
       translated(() => this.#wasm.messages()),
       this,
       options.signal,
@@ -233,6 +247,7 @@ export class NetworkHandler implements AsyncDisposable {
   /**
    * Calls a function for each received message, one after the other: a promise that it returns is awaited before the
    * next call. An error that it throws is reported like an uncaught one, and the next message is handled all the same.
+   * A message is confirmed when the function is through with it, also with an error.
    *
    * @returns A function that ends the registration.
    */
@@ -245,6 +260,7 @@ export class NetworkHandler implements AsyncDisposable {
         } catch (error) {
           reportUncaught(error);
         }
+        messages.confirm();
       }
     })().catch(reportUncaught);
     return () => void messages.return();

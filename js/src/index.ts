@@ -21,5 +21,5 @@ export {
 export { NetworkHandler } from "./handler.js";
 export { init, version, type InitInput } from "./init.js";
 export { Receipt } from "./receipt.js";
-export type { Subscription } from "./stream.js";
+export type { MessageSubscription, Subscription } from "./stream.js";
 export type * from "./types.js";

@@ -1,6 +1,7 @@
 import { toCpcError, translated } from "./errors.js";
+import type { ReceivedMessage } from "./types.js";
 import { asyncDispose, keepAlive } from "./waiting.js";
-import type { WasmStream } from "./wasm.js";
+import type { WasmMessageStream, WasmStream } from "./wasm.js";
 
 /**
  * The items of a subscription, in order, for one `for await` loop. Leaving the loop, `return()`, `await using` and the
@@ -13,6 +14,19 @@ export interface Subscription<Item> extends AsyncIterableIterator<Item>, AsyncDi
   return(): Promise<IteratorResult<Item, undefined>>;
   /** The subscription itself. */
   [Symbol.asyncIterator](): Subscription<Item>;
+}
+
+/**
+ * A subscription to received messages. Asking for the next message confirms the one before: direct messages are kept until
+ * then, where messages are kept at all. One that was handed over and not confirmed, because the page or the subscription
+ * ended first, comes again with `redelivered` set.
+ */
+export interface MessageSubscription extends Subscription<ReceivedMessage> {
+  /**
+   * Confirms the message that came last without asking for another: it does not come again. Call it before leaving a loop
+   * in the middle when the message has been dealt with.
+   */
+  confirm(): void;
 }
 
 /** What must be let go of when a stream ends, whoever ends it. */
@@ -106,6 +120,11 @@ export class Stream<Item> implements Subscription<Item> {
     }
   }
 
+  /** Whether the source may be asked for something right now. */
+  protected get idle(): boolean {
+    return !this.#ended && !this.#pulling;
+  }
+
   #end(): void {
     if (this.#ended) {
       return;
@@ -116,6 +135,23 @@ export class Stream<Item> implements Subscription<Item> {
     translated(() => this.#source.close());
     if (!this.#pulling) {
       this.#source.free();
+    }
+  }
+}
+
+/** The messages' subscription. */
+export class MessageStream extends Stream<ReceivedMessage> implements MessageSubscription {
+  readonly #messages: WasmMessageStream;
+
+  constructor(source: WasmMessageStream, owner: object, signal: AbortSignal | undefined) {
+    super(source, owner, signal);
+    this.#messages = source;
+  }
+
+  confirm(): void {
+    // While a `next` is pending all before it is confirmed already; after the end nothing can be.
+    if (this.idle) {
+      translated(() => this.#messages.confirm());
     }
   }
 }

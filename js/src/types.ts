@@ -20,6 +20,7 @@ export type { DeliveryError as DeliveryFailure } from "./generated/DeliveryError
 export type { DiscoverTarget } from "./generated/DiscoverTarget.js";
 export type { DiscoveryConfig } from "./generated/DiscoveryConfig.js";
 export type { DiscoverySource } from "./generated/DiscoverySource.js";
+export type { Durability } from "./generated/Durability.js";
 export type { GroupName } from "./generated/GroupName.js";
 export type { IceServer } from "./generated/IceServer.js";
 export type { LimitsConfig } from "./generated/LimitsConfig.js";

@@ -29,12 +29,21 @@ export interface WasmStream<Item> {
   free(): void;
 }
 
+/** The stream of received messages. */
+export interface WasmMessageStream extends WasmStream<ReceivedMessage> {
+  /** Confirms the message that was given last. */
+  confirm(): void;
+}
+
 /** The receipt of a direct message. */
 export interface WasmReceipt {
   id(): string;
+  recipient(): string;
+  /** Settles at once when the message has ended. */
+  accepted(): Promise<void>;
   state(): ReceiptState;
   delivered(): Promise<void>;
-  /** Must not be called while a `delivered` is pending. */
+  /** Must not be called while an `accepted` or a `delivered` is pending. */
   free(): void;
 }
 
@@ -51,6 +60,7 @@ export interface WasmNetworkHandler {
     ttl: number | undefined,
     priority: Priority,
   ): WasmReceipt;
+  receipts(): WasmReceipt[];
   broadcast(
     kind: MessageKind,
     payload: Uint8Array,
@@ -68,7 +78,7 @@ export interface WasmNetworkHandler {
   status(): NetworkStatus;
   networkStats(): NetworkStats;
   events(): WasmStream<NetworkEvent>;
-  messages(): WasmStream<ReceivedMessage>;
+  messages(): WasmMessageStream;
   shutdown(): Promise<void>;
   free(): void;
 }

@@ -2,7 +2,7 @@
 
 import { replaceGlue } from "../src/runtime.js";
 import type { NetworkEvent, NetworkStats, NetworkStatus, PeerInfo, ReceiptState, ReceivedMessage } from "../src/index.js";
-import type { WasmModule, WasmNetworkHandler, WasmReceipt, WasmStream } from "../src/wasm.js";
+import type { WasmMessageStream, WasmModule, WasmNetworkHandler, WasmReceipt, WasmStream } from "../src/wasm.js";
 
 /** A promise with its ends in hand. */
 export class Later<Value> {
@@ -80,14 +80,38 @@ export class FakeStream<Item> implements WasmStream<Item> {
   }
 }
 
+/** A stream of messages that counts confirmations. */
+export class FakeMessageStream extends FakeStream<ReceivedMessage> implements WasmMessageStream {
+  confirmed = 0;
+
+  confirm(): void {
+    if (this.freed > 0) {
+      throw new Error("confirm after free");
+    }
+    this.confirmed += 1;
+  }
+}
+
 export class FakeReceipt implements WasmReceipt {
   current: ReceiptState = { state: "queued" };
   asked = 0;
   freed = 0;
+  readonly storing = new Later<void>();
   readonly end = new Later<void>();
 
   id(): string {
     return "12D3KooWme/1";
+  }
+
+  recipient(): string {
+    return "12D3KooWyou";
+  }
+
+  accepted(): Promise<void> {
+    if (this.freed > 0) {
+      throw new Error("accepted after free");
+    }
+    return Promise.race([this.storing.promise, this.end.promise]);
   }
 
   state(): ReceiptState {
@@ -112,9 +136,11 @@ export class FakeHandler implements WasmNetworkHandler {
   readonly calls: unknown[][] = [];
   /** Thrown by the next call. */
   error: unknown;
-  readonly receipts: FakeReceipt[] = [];
+  readonly receiptsSent: FakeReceipt[] = [];
+  /** What an earlier run has left. */
+  readonly receiptsKept: FakeReceipt[] = [];
   readonly eventStreams: FakeStream<NetworkEvent>[] = [];
-  readonly messageStreams: FakeStream<ReceivedMessage>[] = [];
+  readonly messageStreams: FakeMessageStream[] = [];
   readonly connecting = new Later<string>();
   readonly stopped = new Later<void>();
   freed = 0;
@@ -143,8 +169,13 @@ export class FakeHandler implements WasmNetworkHandler {
 
   sendMessage = (...words: unknown[]) => {
     this.#call("sendMessage", words, undefined);
-    this.receipts.push(new FakeReceipt());
-    return this.receipts.at(-1) as FakeReceipt;
+    this.receiptsSent.push(new FakeReceipt());
+    return this.receiptsSent.at(-1) as FakeReceipt;
+  };
+
+  receipts = () => {
+    this.#call("receipts", [], undefined);
+    return [...this.receiptsKept];
   };
 
   events = () => {
@@ -155,8 +186,8 @@ export class FakeHandler implements WasmNetworkHandler {
 
   messages = () => {
     this.#call("messages", [], undefined);
-    this.messageStreams.push(new FakeStream());
-    return this.messageStreams.at(-1) as FakeStream<ReceivedMessage>;
+    this.messageStreams.push(new FakeMessageStream());
+    return this.messageStreams.at(-1) as FakeMessageStream;
   };
 
   shutdown = async () => {

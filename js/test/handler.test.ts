@@ -33,6 +33,7 @@ function message(text: string): ReceivedMessage {
     delivery: "direct",
     createdAt: 1,
     authenticity: "signed",
+    redelivered: false,
     payload: new TextEncoder().encode(text),
   };
 }
@@ -219,8 +220,10 @@ describe("a message handler", () => {
     stream?.push(message("2"));
     await settled();
     assert.deepEqual(seen, ["12D3KooWother/1"]);
+    assert.equal(stream?.confirmed, 0, "it is still at it");
     first.resolve();
     await settled();
+    assert.equal(stream?.confirmed, 2);
     assert.deepEqual(seen, ["12D3KooWother/1", "12D3KooWother/2"]);
     unregister();
     unregister();
@@ -283,7 +286,7 @@ describe("a handler that nobody holds", () => {
     await collectUntil(() => forgotten.freed > 0);
     assert.equal(kept.freed, 0);
     assert.equal(awaited.freed, 0);
-    (awaited.receipts[0] as { end: Later<void> }).end.resolve();
+    (awaited.receiptsSent[0] as { end: Later<void> }).end.resolve();
     await collectUntil(() => awaited.freed > 0);
     await kept.shutdown();
   });

@@ -35,6 +35,31 @@ describe("a receipt", () => {
     assert.equal(wasm.freed, 1);
   });
 
+  it("tells when the message is stored, and still knows it after the end", async () => {
+    const { wasm, receipt } = receive();
+    assert.equal(receipt.recipient, "12D3KooWyou");
+    wasm.storing.resolve();
+    await receipt.accepted;
+    const error = { code: "expired", ttl: 5 } as const;
+    wasm.current = { state: "failed", error };
+    wasm.end.reject(wasmError("delivery", "expired", false));
+    await assert.rejects(receipt.delivered);
+    assert.equal(wasm.freed, 1);
+    await receipt.accepted;
+  });
+
+  it("was never accepted when it failed before it was stored, whenever one asks", async () => {
+    const { wasm, receipt } = receive();
+    wasm.current = { state: "failed", error: { code: "not_stored", reason: "no space" } };
+    wasm.end.reject(wasmError("delivery", "not_stored", true));
+    await assert.rejects(receipt.delivered);
+    assert.equal(wasm.freed, 1);
+    await assert.rejects(receipt.accepted, (rejection) => {
+      assert.ok(rejection instanceof DeliveryError);
+      return rejection.code === "not_stored";
+    });
+  });
+
   it("rejects with the reason", async () => {
     const { wasm, receipt } = receive();
     const error = { code: "expired", ttl: 5 } as const;

@@ -86,6 +86,11 @@ impl WasmNetworkHandler {
         Ok(WasmReceipt { receipt: self.net.send_message(peer_id(peer)?, message, priority)? })
     }
 
+    /// See [`NetworkHandler::receipts`].
+    pub fn receipts(&self) -> Vec<WasmReceipt> {
+        self.net.receipts().into_iter().map(|receipt| WasmReceipt { receipt }).collect()
+    }
+
     /// See [`NetworkHandler::broadcast`]; returns the message's id.
     pub fn broadcast(
         &self,
@@ -183,6 +188,17 @@ impl WasmReceipt {
         self.receipt.id().to_string()
     }
 
+    /// See [`Receipt::recipient`].
+    pub fn recipient(&self) -> String {
+        self.receipt.recipient().to_string()
+    }
+
+    /// See [`Receipt::accepted`].
+    pub async fn accepted(&self) -> Result<(), Failure> {
+        let receipt = self.receipt.clone();
+        Ok(receipt.accepted().await?)
+    }
+
     /// See [`Receipt::state`].
     pub fn state(&self) -> Result<JsValue, Failure> {
         to_js(&self.receipt.state())
@@ -227,6 +243,13 @@ impl WasmMessages {
     pub async fn next(&self) -> Result<JsValue, Failure> {
         let next = self.pull.next();
         next.await.map_or(Ok(JsValue::UNDEFINED), |message| message_to_js(&message))
+    }
+
+    /// See [`Messages::confirm`]. While somebody waits for the next message, all before it are confirmed already.
+    pub fn confirm(&self) {
+        if let Some(stream) = &self.pull.state.borrow().stream {
+            stream.confirm();
+        }
     }
 
     /// Ends the stream; whoever waits for the next message gets undefined.

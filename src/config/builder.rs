@@ -5,8 +5,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use super::{
-    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, IceServer, LimitsConfig, NetworkConfig, PropagationConfig,
-    RelayConfig, Security, TransportConfig,
+    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig, NetworkConfig,
+    PropagationConfig, RelayConfig, Security, TransportConfig,
 };
 use crate::error::ConfigError;
 
@@ -61,7 +61,7 @@ impl NetworkConfigBuilder {
         self
     }
 
-    /// Where the identity is kept: a folder, or in a browser the name of a database.
+    /// Where the identity and messages are kept: a folder, or in a browser the name of a database.
     #[must_use]
     pub fn data_dir(mut self, place: impl Into<String>) -> Self {
         self.config.data_dir = Some(place.into());
@@ -107,6 +107,13 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.config.delivery.timeout = timeout;
+        self
+    }
+
+    /// What of messages outlives the node.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.config.delivery.durability = Some(durability);
         self
     }
 

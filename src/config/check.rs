@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use libp2p::multiaddr::Protocol;
 
-use super::{IceServer, NetworkConfig};
+use super::{Durability, IceServer, NetworkConfig};
 use crate::error::ConfigError;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -70,6 +70,12 @@ impl NetworkConfig {
         time("delivery.timeout", delivery.timeout, SECOND, 7 * 24 * HOUR)?;
         time("delivery.acknowledge_timeout", delivery.acknowledge_timeout, SECOND / 10, 5 * MINUTE)?;
         time("delivery.drain_timeout", delivery.drain_timeout, Duration::ZERO, 5 * MINUTE)?;
+        if let Some(chosen) = delivery.durability.filter(|chosen| *chosen != Durability::Memory)
+            && self.data_dir.is_none()
+        {
+            let chosen = format!("{chosen:?}").to_lowercase();
+            return Err(out_of_range("delivery.durability", &chosen, "memory as long as data_dir is not set"));
+        }
 
         let propagation = &self.propagation;
         number("propagation.max_hops", propagation.max_hops, 1, 64, "hops")?;

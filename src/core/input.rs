@@ -13,7 +13,10 @@ use crate::{
     message::{GroupName, Priority, ReceivedMessage},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
+    rows::Change,
 };
+
+use super::routing::Restored;
 
 /// The two clocks at the moment of a call.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +160,17 @@ pub(crate) enum Input {
     },
     /// Shutdown begins: what is queued is sent, nothing new is begun.
     Drain,
+    /// What an earlier run has left. Comes first, if at all.
+    Restored(Box<Restored>),
+    /// The journal has kept all rounds up to this one; `failing` says why it can keep no more for now.
+    Journal {
+        stored: u64,
+        failing: Option<String>,
+    },
+    /// The app has confirmed all messages up to this serial number.
+    Confirmed {
+        serial: u64,
+    },
 
     LinkOpened {
         peer: PeerId,
@@ -346,6 +360,21 @@ pub(crate) enum Output {
     },
     Event(NetworkEvent),
     Deliver(ReceivedMessage),
+    /// Hand a message over that is kept until the app has confirmed it.
+    HandOver {
+        serial: u64,
+        message: ReceivedMessage,
+    },
+    /// Write changes, all or none. An [`Input::Journal`] follows once they are kept. `urgent` says that somebody waits.
+    Store {
+        round: u64,
+        changes: Vec<Change>,
+        urgent: bool,
+    },
+    /// The message of a receipt is kept, and so accepted.
+    Accepted {
+        nonce: u64,
+    },
     Receipt {
         nonce: u64,
         state: ReceiptState,

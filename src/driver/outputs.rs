@@ -111,6 +111,13 @@ impl Driver {
             },
             Output::Event(event) => self.news.push_back(News::Event(event)),
             Output::Deliver(message) => self.news.push_back(News::Message(message)),
+            Output::HandOver { serial, message } => self.news.push_back(News::Kept(serial, message)),
+            Output::Store { round, changes, urgent } => {
+                if let Some(journal) = &self.journal {
+                    journal.write(round, changes, urgent);
+                }
+            }
+            Output::Accepted { nonce } => self.news.push_back(News::Accepted(nonce)),
             Output::Receipt { nonce, state } => self.news.push_back(News::Receipt(nonce, state)),
             Output::Answer { request, result } => self.news.push_back(News::Answer(request, result)),
             Output::Drained => {
@@ -144,6 +151,12 @@ impl Driver {
             News::Message(message) => {
                 if !self.published.messages.send(message) {
                     return Some(1);
+                }
+            }
+            News::Kept(serial, message) => self.published.kept.send(serial, message),
+            News::Accepted(nonce) => {
+                if let Some(receipt) = self.receipts.get(&nonce) {
+                    receipt.accept();
                 }
             }
             News::Receipt(nonce, state) if state.is_final() => {
@@ -180,6 +193,13 @@ fn trace(event: &NetworkEvent) {
             tracing::warn!(%peer, reason = reason.as_str(), %detail, "rejected");
         }
         NetworkEvent::MessagesMissed { count } => tracing::warn!(count, "messages missed: no subscriber took them"),
+        NetworkEvent::StoreFailing { reason } => {
+            tracing::error!(%reason, "messages can't be stored: new ones are refused, what was accepted goes on");
+        }
+        NetworkEvent::StoreRecovered => tracing::info!("messages can be stored again"),
+        NetworkEvent::InboxFull { waiting } => {
+            tracing::warn!(waiting, "the inbox is full until the app confirms messages: senders keep what is new");
+        }
         other => tracing::debug!(?other, "event"),
     }
 }

@@ -9,7 +9,7 @@ use super::{Driver, now};
 use crate::{
     core::PeerView,
     event::NetworkEvent,
-    hub::Hub,
+    hub::{Handover, Hub},
     message::ReceivedMessage,
     peer::{ConnectionState, NetworkStats, Phase},
 };
@@ -22,6 +22,8 @@ pub(crate) struct Snapshot {
     pub(crate) peers: Arc<BTreeMap<PeerId, Arc<PeerView>>>,
     pub(crate) connected: usize,
     pub(crate) stats: NetworkStats,
+    /// Why messages can't be stored; `None` while they can.
+    pub(crate) store_failing: Option<Arc<str>>,
     /// When the node stopped.
     pub(crate) stopped_at: Option<Duration>,
 }
@@ -31,6 +33,8 @@ pub(crate) struct Published {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) events: Hub<NetworkEvent>,
     pub(crate) messages: Hub<ReceivedMessage>,
+    /// Messages that are kept until the app has confirmed them.
+    pub(crate) kept: Handover,
 }
 
 impl Published {
@@ -41,12 +45,14 @@ impl Published {
             peers: Arc::default(),
             connected: 0,
             stats: NetworkStats::default(),
+            store_failing: None,
             stopped_at: None,
         };
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             events: Hub::new(event_buffer),
             messages: Hub::new(message_buffer),
+            kept: Handover::new(),
         }
     }
 
@@ -92,6 +98,7 @@ impl Driver {
             peers,
             connected,
             stats: self.core.stats(),
+            store_failing: self.core.store_failing().map(Arc::from),
             stopped_at: None,
         };
         self.published.snapshot.store(Arc::new(snapshot));

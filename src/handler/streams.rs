@@ -14,7 +14,7 @@ use futures::{
 
 use crate::{
     event::NetworkEvent,
-    hub::{Received, Subscription},
+    hub::{Reader, Received, Subscription},
     message::ReceivedMessage,
     platform,
 };
@@ -52,14 +52,28 @@ impl FusedStream for Events {
 
 /// The messages that arrive, from [`NetworkHandler::messages`](crate::NetworkHandler::messages). Ends when the node
 /// stops.
+///
+/// Asking for the next message confirms the one before: direct messages are kept until then, where messages are kept at
+/// all. One that was handed over and not confirmed, because the node or this stream ended first, comes again, with
+/// [`redelivered`](crate::ReceivedMessage::redelivered) set.
 pub struct Messages {
     subscription: Subscription<ReceivedMessage>,
+    /// Direct messages that are kept.
+    kept: Reader,
+    /// Whose turn it is, so that neither crowds the other out.
+    kept_first: bool,
     missed: u64,
 }
 
 impl Messages {
-    pub(super) fn new(subscription: Subscription<ReceivedMessage>) -> Self {
-        Self { subscription, missed: 0 }
+    pub(super) fn new(subscription: Subscription<ReceivedMessage>, kept: Reader) -> Self {
+        Self { subscription, kept, kept_first: true, missed: 0 }
+    }
+
+    /// Confirms the message that this stream gave last, without asking for another: it is not handed over again. Call it
+    /// before dropping a stream whose last message has been dealt with.
+    pub fn confirm(&self) {
+        self.kept.confirm();
     }
 
     /// How many messages this subscriber has lost because it lagged.
@@ -68,17 +82,40 @@ impl Messages {
     }
 }
 
+impl Messages {
+    /// The next one of those that are not kept.
+    fn poll_passing(&mut self, context: &mut Context<'_>) -> Poll<Option<ReceivedMessage>> {
+        loop {
+            match ready!(self.subscription.poll_next_unpin(context)) {
+                Some(Received::Item(message)) => return Poll::Ready(Some(message)),
+                Some(Received::Missed(count)) => self.missed += count,
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
 impl Stream for Messages {
     type Item = ReceivedMessage;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ReceivedMessage>> {
         let this = self.get_mut();
-        loop {
-            match ready!(this.subscription.poll_next_unpin(context)) {
-                Some(Received::Item(message)) => return Poll::Ready(Some(message)),
-                Some(Received::Missed(count)) => this.missed += count,
-                None => return Poll::Ready(None),
-            }
+        this.kept.confirm();
+        if this.kept_first
+            && let Poll::Ready(Some(message)) = this.kept.poll_next(context)
+        {
+            this.kept_first = false;
+            return Poll::Ready(Some(message));
+        }
+        this.kept_first = true;
+        match this.poll_passing(context) {
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
+            // The end of the one is the end of the other.
+            Poll::Pending => match this.kept.poll_next(context) {
+                Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
+                _ => Poll::Pending,
+            },
         }
     }
 }
@@ -133,7 +170,10 @@ async fn call_each<H, F>(
         match select(&mut unregistered, messages.next()).await {
             // It is gone: dropped, or told to stay for ever.
             Either::Left(_) => break,
-            Either::Right((Some(message), _)) => handler(message).await,
+            Either::Right((Some(message), _)) => {
+                handler(message).await;
+                messages.confirm();
+            }
             Either::Right((None, _)) => return,
         }
     }
@@ -142,5 +182,6 @@ async fn call_each<H, F>(
     }
     while let Some(message) = messages.next().await {
         handler(message).await;
+        messages.confirm();
     }
 }

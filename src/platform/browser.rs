@@ -1,7 +1,11 @@
 //! The page's event loop and IndexedDB, and what wakes it.
 
+mod journal;
+mod lock;
 mod wakes;
 
+pub(crate) use journal::Disk;
+pub(crate) use lock::Lock;
 pub(crate) use wakes::Wakes;
 
 use std::{cell::Cell, future::Future, rc::Rc};
@@ -33,6 +37,19 @@ where
 /// Runs a task of the app's beside the network.
 pub(crate) fn spawn(task: futures::future::BoxFuture<'static, ()>) {
     wasm_bindgen_futures::spawn_local(task);
+}
+
+/// Runs what writes the journal as a task of the page.
+///
+/// # Errors
+/// Never in a browser.
+pub(crate) fn start_writer<W, F>(work: W) -> Result<(), StartError>
+where
+    W: FnOnce() -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    wasm_bindgen_futures::spawn_local(work());
+    Ok(())
 }
 
 /// How the swarm runs its connections: as tasks of the page.

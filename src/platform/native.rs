@@ -1,7 +1,11 @@
 //! Threads, tokio and the file system.
 
+mod journal;
+mod lock;
 mod wakes;
 
+pub(crate) use journal::Disk;
+pub(crate) use lock::Lock;
 pub(crate) use wakes::Wakes;
 
 use std::{
@@ -56,6 +60,22 @@ pub(crate) fn spawn(task: futures::future::BoxFuture<'static, ()>) {
             }
         }
     }
+}
+
+/// Runs what writes the journal on a thread of its own: a commit blocks until the disk has it.
+///
+/// # Errors
+/// When the system has no room for the thread.
+pub(crate) fn start_writer<W, F>(work: W) -> Result<(), StartError>
+where
+    W: FnOnce() -> F + Send + 'static,
+    F: Future<Output = ()>,
+{
+    thread::Builder::new()
+        .name("cpc-journal".into())
+        .spawn(move || futures::executor::block_on(work()))
+        .map_err(|error| StartError::Thread(error.to_string()))?;
+    Ok(())
 }
 
 /// How the swarm runs its connections: as tasks of the network's thread.

@@ -14,7 +14,7 @@ use web_time::Instant;
 use crate::frame::NonceRange;
 
 /// The smallest window, bytes: two writes, so that one is on its way while the next is made.
-const MIN_WINDOW: usize = 128 * 1024;
+pub(super) const MIN_WINDOW: usize = 128 * 1024;
 
 /// The largest window, bytes: 100 Mbit/s over a third of a second.
 const MAX_WINDOW: usize = 4 * 1024 * 1024;

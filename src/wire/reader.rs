@@ -82,6 +82,14 @@ impl Understanding {
     }
 }
 
+#[cfg(test)]
+impl Understanding {
+    /// What a batch brings.
+    pub(super) fn opened(&self, frame: &[u8]) -> Results {
+        self.opener.open(frame).expect("a batch")
+    }
+}
+
 /// What was done to a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Done {
@@ -92,7 +100,7 @@ enum Done {
     Verified,
 }
 
-type Results = Vec<Result<Incoming, Rejection>>;
+pub(super) type Results = Vec<Result<Incoming, Rejection>>;
 
 /// What was read: results in the order of their frames, and how many bytes came since the last.
 pub(super) struct Read {

@@ -12,7 +12,7 @@ mod rows;
 mod statistics;
 mod table;
 
-use std::{fs, time::Instant};
+use std::{env, fs, process, time::Instant};
 
 use serde_json::Value;
 
@@ -37,8 +37,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), Failure> {
         |report: &Value| cargo::program(report, "cpc-net-bench"),
     )?;
     let begin = Instant::now();
-    let results = Measure { program, options }.all(&rows)?;
-    let report = Report::new(options, results);
+    let folder = env::temp_dir().join(format!("cpc-net-bench-{}", process::id()));
+    fs::create_dir_all(&folder).map_err(|error| file_failure("making", &folder, &error))?;
+    let results = Measure { program, options, folder: folder.clone() }.all(&rows);
+    // What is left behind there is of no use to anybody; that it can't be removed is no failure of the measurement.
+    let _ = fs::remove_dir_all(&folder);
+    let report = Report::new(options, results?);
     eprintln!("Measured in {}", in_words(begin.elapsed()));
     println!("\n{}", report.markdown());
     if let Some(file) = &options.json {

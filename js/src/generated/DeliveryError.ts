@@ -40,4 +40,12 @@ ttl: number, } | { "code": "shut_down",
 /**
  * The message.
  */
-id: MessageId, };
+id: MessageId, } | { "code": "kept", 
+/**
+ * The message.
+ */
+id: MessageId, } | { "code": "not_stored", 
+/**
+ * What the disk or database said.
+ */
+reason: string, };

@@ -14,7 +14,8 @@ maxPayload: number,
  */
 outboxMessages: number, 
 /**
- * How many received messages wait for their subscribers. 16 to 65536. Default 1024.
+ * How many received messages wait for their subscribers. 16 to 65536. Default 1024. Where messages are kept (see
+ * [`Durability`]), direct ones have as much room of their own, and are not acknowledged when it is full.
  */
 messageBuffer: number, 
 /**

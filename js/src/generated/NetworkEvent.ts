@@ -101,7 +101,15 @@ id: MessageId, } | { "type": "messagesMissed",
 /**
  * How many.
  */
-count: number, } | { "type": "lagged", 
+count: number, } | { "type": "storeFailing", 
+/**
+ * What the system said.
+ */
+reason: string, } | { "type": "storeRecovered" } | { "type": "inboxFull", 
+/**
+ * How many wait.
+ */
+waiting: number, } | { "type": "lagged", 
 /**
  * How many.
  */

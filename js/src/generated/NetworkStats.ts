@@ -31,6 +31,15 @@ messagesFailed: number,
  */
 messagesMissed: number, 
 /**
+ * Direct messages that were not taken, because the app had not confirmed enough of the earlier ones, or because they
+ * could not be stored. Their senders bring them again.
+ */
+messagesDeferred: number, 
+/**
+ * Direct messages that are kept until the app has confirmed them.
+ */
+inbox: number, 
+/**
  * Copies of messages that had arrived before, by another way or retransmission; not an offence.
  */
 duplicates: number, 

@@ -38,6 +38,10 @@ createdAt: number | null,
  */
 authenticity: Authenticity, 
 /**
+ * The app may have seen it before: it was handed over, but not confirmed, when the node or a subscription ended.
+ */
+redelivered: boolean, 
+/**
  * The content.
  */
 payload: Uint8Array, };

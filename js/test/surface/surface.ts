@@ -3,7 +3,7 @@
  * compiled, never run, and needs `js/wasm/` to be there: `npm run check:surface -w js`.
  */
 
-import type { WasmModule, WasmNetworkHandler, WasmReceipt, WasmStream } from "../../src/wasm.js";
+import type { WasmMessageStream, WasmModule, WasmNetworkHandler, WasmReceipt, WasmStream } from "../../src/wasm.js";
 import type * as generated from "../../wasm/cpc_net.js";
 
 /** Compiles only when `Actual` can stand for `Expected`. */
@@ -20,9 +20,9 @@ export type Checks = [
   Fits<WasmNetworkHandler, generated.WasmNetworkHandler>,
   Fits<WasmReceipt, generated.WasmReceipt>,
   Fits<WasmStream<unknown>, generated.WasmEvents>,
-  Fits<WasmStream<unknown>, generated.WasmMessages>,
+  Fits<WasmMessageStream, generated.WasmMessages>,
   Nothing<Beyond<generated.WasmNetworkHandler, WasmNetworkHandler>>,
   Nothing<Beyond<generated.WasmReceipt, WasmReceipt>>,
   Nothing<Beyond<generated.WasmEvents, WasmStream<unknown>>>,
-  Nothing<Beyond<generated.WasmMessages, WasmStream<unknown>>>,
+  Nothing<Beyond<generated.WasmMessages, WasmMessageStream>>,
 ];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cpc_net::{NetworkConfig, NetworkHandler};
+use cpc_net::{NetworkConfig, NetworkHandler, config::Durability};
 
 use crate::{failure::Failure, options::NodeOptions, output::Progress, signals};
 
@@ -15,6 +15,8 @@ pub(crate) fn configure(config: &mut NetworkConfig, options: &NodeOptions, timeo
     config.relay.server = false;
     config.relay.reservations = Some(0);
     config.delivery.timeout = timeout;
+    // What the errand has not done when it ends, the next one must not do.
+    config.delivery.durability = Some(Durability::Memory);
 }
 
 /// Runs an errand. `undone` says what has not happened when the time is over or the signal to stop comes.

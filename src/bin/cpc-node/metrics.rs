@@ -63,10 +63,11 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
         "What peers sent that was rejected",
         labelled("reason", none.into_iter().chain(seen)),
     );
-    let plain: [(&str, &str, u64); 5] = [
+    let plain: [(&str, &str, u64); 6] = [
         ("messages_delivered", "Direct messages whose receipt says delivered", stats.messages_delivered),
         ("messages_failed", "Direct messages whose receipt says failed or expired", stats.messages_failed),
         ("messages_missed", "Received messages that no subscriber took in time", stats.messages_missed),
+        ("messages_deferred", "Direct messages not taken for want of room or storage", stats.messages_deferred),
         ("messages_duplicate", "Copies of messages that had arrived before", stats.duplicates),
         ("broadcasts_dropped", "Broadcasts that could not leave", stats.broadcasts_dropped),
     ];
@@ -76,6 +77,8 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
     register_posts(registry, &stats.propagation);
     let waiting = ConstGauge::new(stats.outbox);
     registry.register("outbox_messages", "Direct messages that wait or are under way", waiting);
+    let kept = ConstGauge::new(stats.inbox);
+    registry.register("inbox_messages", "Received direct messages that the app has not confirmed", kept);
 }
 
 fn register_posts(registry: &mut Registry, stats: &PropagationStats) {

@@ -243,6 +243,7 @@ mod tests {
             delivery,
             created_at: Some(1),
             authenticity: Authenticity::Signed,
+            redelivered: false,
             payload: payload.to_vec().into(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use cpc_net::{NetworkEvent, NetworkHandler, ReceivedMessage};
+use cpc_net::{Messages, NetworkEvent, NetworkHandler, ReceivedMessage};
 use futures::{StreamExt, stream};
 
 use crate::output::{self, OutputClosed, Printer};
@@ -58,7 +58,23 @@ async fn print_until_stopped(
     first: Option<String>,
     how: Printing,
 ) -> Result<PrintingEnd, PrintingEnd> {
-    let messages = net.messages().map(Happening::Message);
+    let mut messages = net.messages();
+    let end = print_each(net, &mut messages, printer, first, how).await;
+    if end == Ok(PrintingEnd::Enough) {
+        // The last one has been printed too.
+        messages.confirm();
+    }
+    end
+}
+
+async fn print_each(
+    net: &NetworkHandler,
+    messages: &mut Messages,
+    printer: &Printer,
+    first: Option<String>,
+    how: Printing,
+) -> Result<PrintingEnd, PrintingEnd> {
+    let messages = messages.map(Happening::Message);
     let events = net.events().map(Happening::Network);
     let mut happenings = pin!(stream::select(messages, events));
     if let Some(first) = first {

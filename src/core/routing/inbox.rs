@@ -11,12 +11,17 @@ use std::{
 
 use libp2p::PeerId;
 
+use super::{
+    journal::Journal,
+    records::{self, WindowRow},
+};
 use crate::{
     config::NetworkConfig,
     core::Now,
     event::RejectReason,
     frame::{Addressing, Frame, NonceRange, Rejection},
-    message::{Authenticity, Delivery, GroupName, Priority, ReceivedMessage},
+    message::{Authenticity, Delivery, GroupName, MessageId, Priority, ReceivedMessage},
+    rows::{Change, Key, Shelf},
 };
 
 /// Clocks of honest nodes differ; a message is not called expired for less.
@@ -38,6 +43,19 @@ pub(crate) struct Arrival<'core> {
     pub(crate) neighbour: PeerId,
     pub(crate) by_lane: bool,
     pub(crate) groups: &'core BTreeSet<GroupName>,
+    /// Whether another direct message can be taken.
+    pub(crate) has_room: bool,
+}
+
+/// What becomes of a frame that is not rejected.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    /// A message for the app; `acknowledge` says that its sender waits to hear of it.
+    New { message: ReceivedMessage, acknowledge: bool },
+    /// It was here before. The first acknowledgement may have been lost.
+    Known { id: MessageId, acknowledge: bool },
+    /// A direct message for which there is no room. It was not looked at, so that it can come again.
+    NoRoom,
 }
 
 pub(crate) struct Inbox {
@@ -47,19 +65,41 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Remembers what up to `senders` senders sent.
-    pub(crate) fn new(senders: usize) -> Self {
-        Self { seen: Seen::new(senders), acknowledge: BTreeMap::new() }
+    /// Remembers what up to `senders` senders sent; `keep` says that it is written down too.
+    pub(crate) fn new(senders: usize, keep: bool) -> Self {
+        Self { seen: Seen { keep, ..Seen::new(senders) }, acknowledge: BTreeMap::new() }
     }
 
-    /// Decides on one frame: a message for the app, `None` when it was here before, or a rejection.
+    /// Takes up what an earlier run remembered.
+    pub(super) fn restore(&mut self, windows: Vec<(Key, WindowRow)>) {
+        windows.into_iter().for_each(|(slot, window)| self.seen.restore(slot, window));
+    }
+
+    /// Whether something is remembered that is not written down yet.
+    pub(crate) fn has_marks(&self) -> bool {
+        !self.seen.dirty.is_empty() || !self.seen.gone.is_empty()
+    }
+
+    /// Writes down what is remembered and was not before.
+    pub(crate) fn write_marks(&mut self, journal: &mut Journal) {
+        for slot in std::mem::take(&mut self.seen.gone) {
+            journal.add(Change::Remove(Shelf::Seen, slot), false);
+        }
+        for way in std::mem::take(&mut self.seen.dirty) {
+            if let Some((slot, row)) = self.seen.row(way) {
+                journal.add(Change::Put(Shelf::Seen, slot, records::write_window(&row)), false);
+            }
+        }
+    }
+
+    /// Decides on one frame. What has to be acknowledged, [`acknowledge`](Self::acknowledge) is told when it is time.
     pub(crate) fn check(
         &mut self,
         now: Now,
         frame: Frame,
         arrival: Arrival<'_>,
         config: &NetworkConfig,
-    ) -> Result<Option<ReceivedMessage>, Rejection> {
+    ) -> Result<Checked, Rejection> {
         let nonce = frame.id.nonce;
         let rejected = |reason, detail: String| Err(Rejection { reason, detail, nonce: Some(nonce) });
         let delivery = match (frame.addressing, arrival.by_lane) {
@@ -93,29 +133,37 @@ impl Inbox {
             }
         }
         let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane: arrival.by_lane };
-        let seen = self.seen.check(way, nonce, frame.authenticity);
-        // Also what was here before is acknowledged: the first acknowledgement may have been lost.
-        let expects_answer = arrival.by_lane && frame.authenticity == Authenticity::Signed;
-        if expects_answer && frame.id.sender == arrival.neighbour && !matches!(seen, Verdict::TooOld) {
-            self.acknowledge.entry(arrival.neighbour).or_default().insert(nonce);
+        if delivery == Delivery::Direct && !arrival.has_room && !self.seen.decided(way, nonce) {
+            return Ok(Checked::NoRoom);
         }
-        match seen {
+        let expects_answer = arrival.by_lane && frame.authenticity == Authenticity::Signed;
+        let acknowledge = expects_answer && frame.id.sender == arrival.neighbour;
+        match self.seen.check(way, nonce, frame.authenticity) {
             Verdict::TooOld => {
                 let detail = "its nonce is older than all that are remembered of the sender";
                 rejected(RejectReason::Replayed, detail.to_owned())
             }
-            Verdict::Seen => Ok(None),
-            Verdict::New => Ok(Some(ReceivedMessage {
-                id: frame.id,
-                sender: frame.id.sender,
-                kind: frame.kind,
-                priority: frame.priority,
-                delivery,
-                created_at: frame.created_at,
-                authenticity: frame.authenticity,
-                payload: frame.payload,
-            })),
+            Verdict::Seen => Ok(Checked::Known { id: frame.id, acknowledge }),
+            Verdict::New => {
+                let message = ReceivedMessage {
+                    id: frame.id,
+                    sender: frame.id.sender,
+                    kind: frame.kind,
+                    priority: frame.priority,
+                    delivery,
+                    created_at: frame.created_at,
+                    authenticity: frame.authenticity,
+                    redelivered: false,
+                    payload: frame.payload,
+                };
+                Ok(Checked::New { message, acknowledge })
+            }
         }
+    }
+
+    /// A neighbour is to hear that its message is here.
+    pub(crate) fn acknowledge(&mut self, neighbour: PeerId, nonce: u64) {
+        self.acknowledge.entry(neighbour).or_default().insert(nonce);
     }
 
     /// What has to be acknowledged, by neighbour.
@@ -148,7 +196,7 @@ enum Verdict {
 }
 
 /// How messages of one sender come nearly in order: by one priority, and by lane or gossip. Across these they don't.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Way {
     sender: PeerId,
     priority: Priority,
@@ -164,10 +212,18 @@ struct Seen {
     uses: u64,
     /// Nonces in all windows.
     nonces: usize,
+    /// Whether windows are written down.
+    keep: bool,
+    /// Windows to write down, and the rows of those that are forgotten.
+    dirty: BTreeSet<Way>,
+    gone: Vec<Key>,
+    next_slot: Key,
 }
 
 #[derive(Default)]
 struct Window {
+    /// Where it is written down.
+    slot: Option<Key>,
     last_use: u64,
     /// Each nonce with the use that brought it.
     recent: BTreeMap<u64, u64>,
@@ -177,7 +233,53 @@ struct Window {
 
 impl Seen {
     fn new(senders: usize) -> Self {
-        Self { senders, windows: HashMap::new(), order: BTreeMap::new(), uses: 0, nonces: 0 }
+        Self {
+            senders,
+            windows: HashMap::new(),
+            order: BTreeMap::new(),
+            uses: 0,
+            nonces: 0,
+            keep: false,
+            dirty: BTreeSet::new(),
+            gone: Vec::new(),
+            next_slot: 0,
+        }
+    }
+
+    /// Whether a nonce was here before, or is too old to tell.
+    fn decided(&self, way: Way, nonce: u64) -> bool {
+        self.windows.get(&way).is_some_and(|window| {
+            window.recent.contains_key(&nonce) || window.floor.is_some_and(|floor| nonce <= floor)
+        })
+    }
+
+    /// The row of a window and where it lies.
+    fn row(&mut self, way: Way) -> Option<(Key, WindowRow)> {
+        let window = self.windows.get_mut(&way)?;
+        let slot = *window.slot.get_or_insert_with(|| {
+            self.next_slot += 1;
+            self.next_slot - 1
+        });
+        let Way { sender, priority, by_lane } = way;
+        let nonces = window.recent.keys().copied().collect();
+        Some((slot, WindowRow { sender, priority, by_lane, floor: window.floor, nonces }))
+    }
+
+    /// A window as it was written down; of its nonces the highest count as the latest.
+    fn restore(&mut self, slot: Key, row: WindowRow) {
+        let WindowRow { sender, priority, by_lane, floor, nonces } = row;
+        self.next_slot = self.next_slot.max(slot.saturating_add(1));
+        let recent = nonces.into_iter().map(|nonce| {
+            self.uses += 1;
+            (nonce, self.uses)
+        });
+        let recent = recent.collect::<BTreeMap<_, _>>();
+        self.uses += 1;
+        self.nonces += recent.len();
+        let way = Way { sender, priority, by_lane };
+        self.order.insert(self.uses, way);
+        self.windows.insert(way, Window { slot: Some(slot), last_use: self.uses, recent, floor });
+        self.forget_beyond_limits();
     }
 
     fn check(&mut self, way: Way, nonce: u64, authenticity: Authenticity) -> Verdict {
@@ -189,6 +291,14 @@ impl Seen {
         let before = window.recent.len();
         let verdict = window.check(nonce, self.uses, authenticity);
         self.nonces = self.nonces + window.recent.len() - before;
+        if self.keep && matches!(verdict, Verdict::New) {
+            self.dirty.insert(way);
+        }
+        self.forget_beyond_limits();
+        verdict
+    }
+
+    fn forget_beyond_limits(&mut self) {
         let too_many = |seen: &Self| {
             seen.windows.len() > seen.senders || seen.nonces > seen.senders.saturating_mul(NONCES_PER_SENDER)
         };
@@ -196,9 +306,11 @@ impl Seen {
             && self.windows.len() > 1
             && let Some((_, forgotten)) = self.order.pop_first()
         {
-            self.nonces -= self.windows.remove(&forgotten).map_or(0, |window| window.recent.len());
+            let Some(window) = self.windows.remove(&forgotten) else { continue };
+            self.nonces -= window.recent.len();
+            self.dirty.remove(&forgotten);
+            self.gone.extend(window.slot);
         }
-        verdict
     }
 }
 

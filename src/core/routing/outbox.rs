@@ -183,6 +183,12 @@ impl Outbox {
         u64::from(self.end(peer, nonce, state, out))
     }
 
+    /// The message could not be stored, so it was never accepted. Returns how many receipts that ended.
+    pub(crate) fn not_stored(&mut self, peer: PeerId, nonce: u64, reason: &str, out: &mut impl Extend<Output>) -> u64 {
+        let state = ReceiptState::Failed { error: DeliveryError::NotStored { reason: reason.to_owned() } };
+        u64::from(self.end(peer, nonce, state, out))
+    }
+
     /// The peer can't take any message.
     pub(crate) fn refuse(&mut self, peer: PeerId, reason: &str, out: &mut impl Extend<Output>) -> u64 {
         let nonces = self.queues.get(&peer).map_or_else(Vec::new, |queue| queue.entries.keys().copied().collect());

@@ -104,8 +104,9 @@ mod tests {
     #[test]
     fn an_end_that_fails_or_hangs_or_babbles_is_named() {
         let wait = Duration::from_millis(200);
-        for (script, answer) in [("exit 1", "failed"), ("sleep 60", "said nothing"), ("echo what", "said `what`")] {
-            let failure = shell(script).next(if script == "sleep 60" { wait } else { Duration::from_secs(10) });
+        for (script, answer) in [("exit 1", "failed"), ("exec sleep 60", "said nothing"), ("echo what", "said `what`")]
+        {
+            let failure = shell(script).next(if script == "exec sleep 60" { wait } else { Duration::from_secs(10) });
             let failure = failure.expect_err(script).to_string();
             assert!(failure.contains(answer) && failure.contains(script), "{failure}");
         }

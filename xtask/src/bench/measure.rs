@@ -1,6 +1,6 @@
 //! Measuring: round by round, row by row, the contestants in turns.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::{fs, io::ErrorKind, path::PathBuf, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::{
     statistics::{median, percentile},
     table::value,
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, run::file_failure};
 
 /// How long one end may take for its work.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -45,6 +45,14 @@ pub struct Result {
 pub struct Measure<'a> {
     pub program: PathBuf,
     pub options: &'a Options,
+    /// Where the ends may keep things; removed by whoever made it.
+    pub folder: PathBuf,
+}
+
+/// Who is at an end, and where it may keep what.
+struct Part {
+    contestant: Contestant,
+    keeps: Option<PathBuf>,
 }
 
 /// What is collected of one contestant in one row.
@@ -83,18 +91,29 @@ impl Measure<'_> {
     }
 
     fn one(&self, row: &Row, contestant: Contestant) -> std::result::Result<Value, Failure> {
-        if row.key == "idle" { self.idle(contestant) } else { self.pair(row, contestant) }
+        let part = |end| {
+            let keeps = row.durable.then(|| self.folder.join(end));
+            if let Some(folder) = &keeps
+                && let Err(error) = fs::remove_dir_all(folder)
+                && error.kind() != ErrorKind::NotFound
+            {
+                return Err(file_failure("removing", folder, &error));
+            }
+            Ok(Part { contestant, keeps })
+        };
+        let (listener, dialler) = (part("listener")?, part("dialler")?);
+        if row.key == "idle" { self.idle(&listener, &dialler) } else { self.pair(row, &listener, &dialler) }
     }
 
     /// A listener and a dialler.
-    fn pair(&self, row: &Row, contestant: Contestant) -> std::result::Result<Value, Failure> {
-        let (mut _listener, address) = self.listener(contestant)?;
-        self.dialler(row.key, contestant, &address, self.options.connects())?.next(PATIENCE)
+    fn pair(&self, row: &Row, listener: &Part, dialler: &Part) -> std::result::Result<Value, Failure> {
+        let (_listener, address) = self.listener(listener)?;
+        self.dialler(row.task, dialler, &address, self.options.connects())?.next(PATIENCE)
     }
 
     /// One that holds connections to nodes in a few other processes: how much memory each of them costs it.
-    fn idle(&self, contestant: Contestant) -> std::result::Result<Value, Failure> {
-        let (mut listener, address) = self.listener(contestant)?;
+    fn idle(&self, listener: &Part, dialler: &Part) -> std::result::Result<Value, Failure> {
+        let (mut listener, address) = self.listener(listener)?;
         let memory = |listener: &mut End| {
             let answer = listener.ask("memory", PATIENCE)?;
             answer["memory"].as_f64().ok_or_else(|| {
@@ -106,7 +125,7 @@ impl Measure<'_> {
         let each = self.options.idle_connections() / IDLE_PROCESSES;
         let mut others = Vec::new();
         for _ in 0..IDLE_PROCESSES {
-            others.push(self.dialler("idle", contestant, &address, each)?);
+            others.push(self.dialler("idle", dialler, &address, each)?);
         }
         for other in &mut others {
             other.next(PATIENCE)?;
@@ -116,22 +135,19 @@ impl Measure<'_> {
         Ok(serde_json::json!({ "bytes": (after - before) / (each * IDLE_PROCESSES) as f64, "before": before }))
     }
 
-    fn listener(&self, contestant: Contestant) -> std::result::Result<(End, String), Failure> {
-        let mut listener = End::start(&self.program, &["listen".to_owned(), contestant.key().to_owned()])?;
+    fn listener(&self, part: &Part) -> std::result::Result<(End, String), Failure> {
+        let mut arguments = vec!["listen".to_owned(), part.program().to_owned()];
+        arguments.extend(part.settings());
+        let mut listener = End::start(&self.program, &arguments)?;
         let told = listener.next(PATIENCE)?;
         let address = told["address"].as_str().ok_or_else(|| Failure::new(format!("no address is in {told}")))?;
         Ok((listener, address.to_owned()))
     }
 
-    fn dialler(
-        &self,
-        task: &str,
-        contestant: Contestant,
-        address: &str,
-        count: usize,
-    ) -> std::result::Result<End, Failure> {
+    fn dialler(&self, task: &str, part: &Part, address: &str, count: usize) -> std::result::Result<End, Failure> {
         let options = self.options;
-        let mut arguments = ["dial", contestant.key(), task, address].map(str::to_owned).to_vec();
+        let mut arguments = ["dial", part.program(), task, address].map(str::to_owned).to_vec();
+        arguments.extend(part.settings());
         for (name, value) in [
             ("--measure-ms", options.measure().as_millis()),
             ("--warm-up-ms", options.warm_up().as_millis()),
@@ -141,6 +157,22 @@ impl Measure<'_> {
             arguments.extend([name.to_owned(), value.to_string()]);
         }
         End::start(&self.program, &arguments)
+    }
+}
+
+impl Part {
+    /// As `cpc-net-bench` calls it.
+    fn program(&self) -> &'static str {
+        match self.contestant {
+            Contestant::Memory => Contestant::Ours.key(),
+            contestant => contestant.key(),
+        }
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let Some(folder) = &self.keeps else { return Vec::new() };
+        let durability = if self.contestant == Contestant::Memory { "memory" } else { "batched" };
+        ["--data-dir", &folder.display().to_string(), "--durability", durability].map(str::to_owned).to_vec()
     }
 }
 
@@ -220,6 +252,16 @@ mod tests {
         );
         let measured = &done.expect("a number").measured[0];
         assert_eq!((measured.value, &measured.rounds, &measured.beside), (42.0, &vec![42.0], &json!({ "more": 1 })));
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_where_it_is_told() {
+        let part = |contestant, keeps: Option<&str>| Part { contestant, keeps: keeps.map(PathBuf::from) };
+        let memory = part(Contestant::Memory, Some("there"));
+        assert_eq!(memory.program(), "ours");
+        assert_eq!(memory.settings(), ["--data-dir", "there", "--durability", "memory"]);
+        assert_eq!(part(Contestant::Ours, Some("there")).settings()[3], "batched");
+        assert!(part(Contestant::Ours, None).settings().is_empty());
     }
 
     #[test]

@@ -8,17 +8,20 @@ pub enum Contestant {
     Stream,
     /// libp2p with cpc-net's behaviours and nothing else.
     Bare,
+    /// cpc-net with a folder for its data that keeps messages in memory nevertheless.
+    Memory,
     Ours,
 }
 
 impl Contestant {
-    /// As `cpc-net-bench` and the JSON call it.
+    /// As the JSON calls it.
     pub fn key(self) -> &'static str {
         match self {
             Contestant::Tcp => "tcp",
             Contestant::Requests => "requests",
             Contestant::Stream => "stream",
             Contestant::Bare => "bare",
+            Contestant::Memory => "memory",
             Contestant::Ours => "ours",
         }
     }
@@ -30,6 +33,7 @@ impl Contestant {
             Contestant::Requests => "request-response",
             Contestant::Stream => "libp2p stream",
             Contestant::Bare => "bare libp2p",
+            Contestant::Memory => "in memory",
             Contestant::Ours => "cpc-net",
         }
     }
@@ -69,8 +73,10 @@ pub enum Of {
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// As `--only` and the JSON call it; also the task of `cpc-net-bench`.
+    /// As `--only` and the JSON call it.
     pub key: &'static str,
+    /// What `cpc-net-bench` is asked to do.
+    pub task: &'static str,
     pub name: &'static str,
     pub unit: Unit,
     pub of: Of,
@@ -78,82 +84,111 @@ pub struct Row {
     pub bar: Bar,
     /// Measured in the first round only, as it hardly varies and takes long.
     pub once: bool,
+    /// cpc-net keeps messages on the disk, in groups.
+    pub durable: bool,
 }
 
-use Contestant::{Bare, Ours, Requests, Stream, Tcp};
+use Contestant::{Bare, Memory, Ours, Requests, Stream, Tcp};
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     Row {
         key: "connect",
+        task: "connect",
         name: "time to connect",
         unit: Unit::Micros,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::Beside(Stream),
         once: false,
+        durable: false,
     },
     Row {
         key: "latency",
+        task: "latency",
         name: "256 B, send to receipt, one by one",
         unit: Unit::Micros,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::AtMost(0.8, Requests),
         once: false,
+        durable: false,
     },
     Row {
         key: "in-flight",
+        task: "in-flight",
         name: "256 B, 64 in flight, acknowledged",
         unit: Unit::PerSecond,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::AtLeast(10.0, Requests),
         once: false,
+        durable: false,
     },
     Row {
         key: "one-way",
+        task: "one-way",
         name: "256 B, one way",
         unit: Unit::PerSecond,
         of: Of::Median,
         contestants: &[Tcp, Stream, Ours],
         bar: Bar::AtLeast(0.5, Stream),
         once: false,
+        durable: false,
+    },
+    Row {
+        key: "durable",
+        task: "one-way",
+        name: "256 B, one way, kept on disk at both ends (Batched)",
+        unit: Unit::PerSecond,
+        of: Of::Median,
+        contestants: &[Memory, Ours],
+        bar: Bar::AtLeast(0.5, Memory),
+        once: false,
+        durable: true,
     },
     Row {
         key: "bulk",
+        task: "bulk",
         name: "64 MB payload",
         unit: Unit::BytesPerSecond,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::AtLeast(0.8, Stream),
         once: false,
+        durable: false,
     },
     Row {
         key: "urgent",
+        task: "urgent",
         name: "256 B, high priority, beside 64 MB: 99th percentile",
         unit: Unit::Micros,
         of: Of::Percentile99,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::Under(10_000.0),
         once: false,
+        durable: false,
     },
     Row {
         key: "idle",
+        task: "idle",
         name: "memory per idle connection, 1,000 of them",
         unit: Unit::Bytes,
         of: Of::Median,
         contestants: &[Bare, Ours],
         bar: Bar::Under(90_000.0),
         once: true,
+        durable: false,
     },
     Row {
         key: "overhead",
+        task: "overhead",
         name: "256 B, bytes beside payload and signature",
         unit: Unit::Bytes,
         of: Of::Median,
         contestants: &[Ours],
         bar: Bar::Under(50.0),
         once: true,
+        durable: false,
     },
 ];
 

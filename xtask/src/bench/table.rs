@@ -86,8 +86,10 @@ fn line(result: &Result) -> Vec<String> {
     let cell = |measured: &Measured| value(measured.value, result.row.unit);
     let numbers = COLUMNS.iter().map(|contestant| number(*contestant).map(cell).unwrap_or_default());
     let bare = number(Contestant::Bare).map(|bare| format!(" (bare libp2p: {})", cell(bare))).unwrap_or_default();
+    // Who has no column is told here.
+    let memory = number(Contestant::Memory).map(|memory| format!(" ({})", cell(memory))).unwrap_or_default();
     let asked = match result.row.bar {
-        Bar::AtLeast(times, other) => format!("at least {times} × {}", other.name()),
+        Bar::AtLeast(times, other) => format!("at least {times} × {}{memory}", other.name()),
         Bar::AtMost(times, other) => format!("at most {times} × {}", other.name()),
         Bar::Under(limit) => format!("under {}{bare}", value(limit, result.row.unit)),
         Bar::Beside(_) => String::new(),
@@ -201,18 +203,20 @@ mod tests {
 
     #[test]
     fn the_table_says_what_was_asked_for_and_what_was_missed() {
-        use Contestant::{Bare, Ours, Requests, Stream, Tcp};
+        use Contestant::{Bare, Memory, Ours, Requests, Stream, Tcp};
         let table = markdown(&[
             result("latency", &[(Tcp, 15.0), (Requests, 100.0), (Stream, 25.0), (Ours, 128.0)]),
             result("one-way", &[(Tcp, 15e6), (Stream, 2e6), (Ours, 1.1e6)]),
+            result("durable", &[(Memory, 150_000.0), (Ours, 90_000.0)]),
             result("idle", &[(Bare, 73_700.0), (Ours, 80_000.0)]),
         ]);
         let lines = table.lines().collect::<Vec<_>>();
-        assert_eq!(lines.len(), 5);
+        assert_eq!(lines.len(), 6);
         assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{table}");
         assert!(lines[2].contains("at most 0.8 × request-response"), "{table}");
         assert!(lines[2].contains("1.28 ×: missed, 62 % of the bar"), "{table}");
         assert!(lines[3].contains("0.55 ×: met") && !lines[3].contains("missed"), "{table}");
-        assert!(lines[4].contains("under 90.0 KB (bare libp2p: 73.7 KB)"), "{table}");
+        assert!(lines[4].contains("at least 0.5 × in memory (150,000/s)"), "{table}");
+        assert!(lines[5].contains("under 90.0 KB (bare libp2p: 73.7 KB)"), "{table}");
     }
 }

@@ -1,0 +1,120 @@
+//! What of messages outlives the node: the facts that concern it, and what follows.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+
+use super::{
+    Core, GossipVerdict, Now, Output,
+    input::OutgoingMessage,
+    routing::{Checked, Restored},
+};
+use crate::{
+    error::DeliveryError,
+    event::NetworkEvent,
+    message::{Delivery, MessageId},
+    receipt::ReceiptState,
+};
+
+impl Core {
+    /// What an earlier run has left. The time to live of its messages has gone on meanwhile; a time-out counts only while
+    /// the node runs, so they get a whole one.
+    pub(super) fn restored(&mut self, now: Now, mut restored: Restored) {
+        for (serial, message) in self.routing.restore(&mut restored) {
+            self.out.push_back(Output::HandOver { serial, message });
+        }
+        for (peer, letter) in restored.outbox {
+            let slept = Duration::from_millis(now.unix_millis.saturating_sub(letter.created_at));
+            let message = OutgoingMessage { letter, accepted_at: now.since_start, slept, signed: None };
+            self.routing.outbox.accept(peer, message, true);
+            self.deliver_mail(now, peer);
+        }
+    }
+
+    /// The journal has kept more, or its luck has turned.
+    pub(super) fn journal_reported(&mut self, now: Now, stored: u64, failing: Option<String>) {
+        let news = self.routing.journal.reported(stored, failing.clone(), &mut self.out);
+        for (peer, message) in news.release {
+            self.routing.outbox.accept(peer, message, true);
+            self.deliver_mail(now, peer);
+        }
+        let reason = failing.as_deref().unwrap_or_default();
+        for (peer, nonce) in news.refused {
+            self.health.stats.messages_failed += self.routing.outbox.not_stored(peer, nonce, reason, &mut self.out);
+        }
+        match news.turned {
+            Some(Some(reason)) => self.out.push_back(Output::Event(NetworkEvent::StoreFailing { reason })),
+            Some(None) => self.out.push_back(Output::Event(NetworkEvent::StoreRecovered)),
+            None => {}
+        }
+        let arrived = self.routing.held.stored(stored);
+        for (neighbour, nonce) in arrived.acknowledge {
+            self.routing.inbox.acknowledge(neighbour, nonce);
+        }
+        for (serial, message) in arrived.hand_over {
+            self.health.stats.messages_received.count(message.priority);
+            self.out.push_back(Output::HandOver { serial, message });
+        }
+    }
+
+    /// The app is done with all messages up to this one.
+    pub(super) fn confirmed(&mut self, serial: u64) {
+        self.routing.held.confirm(serial, &mut self.routing.journal);
+        if self.routing.held.has_room() {
+            self.inbox_full_told = false;
+        }
+    }
+
+    /// Whether a direct message can be taken: kept messages wait for the app, within a bound.
+    pub(super) fn has_room(&self) -> bool {
+        let journal = &self.routing.journal;
+        !journal.is_on() || (journal.failing().is_none() && self.routing.held.has_room())
+    }
+
+    /// A frame was good: a message for the app, or an old acquaintance. Returns what becomes of it if it came by gossip.
+    pub(super) fn checked(&mut self, neighbour: PeerId, checked: Checked) -> GossipVerdict {
+        match checked {
+            Checked::New { message, acknowledge } if self.is_kept(&message.delivery) => {
+                // It is acknowledged and handed over once it is stored.
+                self.routing.held.take(message, acknowledge.then_some(neighbour), &self.routing.journal);
+                GossipVerdict::PassOn
+            }
+            Checked::New { message, acknowledge } => {
+                if acknowledge {
+                    self.routing.inbox.acknowledge(neighbour, message.id.nonce);
+                }
+                self.health.stats.messages_received.count(message.priority);
+                self.out.push_back(Output::Deliver(message));
+                GossipVerdict::PassOn
+            }
+            Checked::Known { id, acknowledge } => {
+                self.health.stats.duplicates += 1;
+                if acknowledge && !self.routing.held.is_storing(&id) {
+                    self.routing.inbox.acknowledge(neighbour, id.nonce);
+                }
+                GossipVerdict::Ignore
+            }
+            Checked::NoRoom => {
+                self.health.stats.messages_deferred += 1;
+                if self.routing.journal.failing().is_none() && !std::mem::replace(&mut self.inbox_full_told, true) {
+                    let waiting = self.routing.held.len();
+                    self.out.push_back(Output::Event(NetworkEvent::InboxFull { waiting }));
+                }
+                GossipVerdict::Ignore
+            }
+        }
+    }
+
+    /// The node stops: what is kept goes on at the next start, what is not accepted yet ends.
+    pub(super) fn give_up_keeping(&mut self) {
+        let sender = self.settings.local;
+        let shut_down =
+            |nonce| ReceiptState::Failed { error: DeliveryError::ShutDown { id: MessageId { sender, nonce } } };
+        self.routing.journal.give_up(shut_down, &mut self.out);
+        self.routing.write_marks_soon();
+    }
+
+    fn is_kept(&self, delivery: &Delivery) -> bool {
+        *delivery == Delivery::Direct && self.routing.journal.is_on()
+    }
+}
