@@ -431,7 +431,7 @@ impl NetworkHandler {
         let frame = wire::post_frame(&message.letter, passing, self.inner.identity.key())
             .expect("an Ed25519 key, and identities have no others, signs without fail");
         let post = wire::read_post(&frame, None).expect("a frame without recipient is a post");
-        OutgoingMessage { signed: Some(post), ..message }
+        OutgoingMessage { signed: Some(Box::new(post)), ..message }
     }
 
     fn submit(&self, command: Command) -> Result<(), SendError> {

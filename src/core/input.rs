@@ -93,7 +93,7 @@ pub(crate) struct OutgoingMessage {
     pub(crate) slept: Duration,
     /// A post, whose frame is signed already: everybody passes it on as it is. `None` for what goes by the lanes, which
     /// sign what leaves together.
-    pub(crate) signed: Option<Post>,
+    pub(crate) signed: Option<Box<Post>>,
 }
 
 impl OutgoingMessage {

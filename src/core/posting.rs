@@ -37,7 +37,7 @@ impl Core {
     }
 
     fn publish(&mut self, now: Now, message: OutgoingMessage) {
-        let Some(post) = &message.signed else { return };
+        let Some(post) = message.signed.as_deref() else { return };
         if self.routing.spread.post(now, post, &mut self.random) {
             self.out.push_back(Output::Bridge { post: post.clone(), hops: 0 });
             self.taken(message.letter.nonce, message.letter.priority);
@@ -116,7 +116,7 @@ impl Core {
         }
         let verdict = self.take(now, source, frame, Way::Gossip);
         if verdict == GossipVerdict::PassOn {
-            self.routing.spread.from_strangers(now, post, &mut self.random);
+            self.routing.spread.brought_by_strangers(now, post, &mut self.random);
         }
         verdict
     }

@@ -83,7 +83,7 @@ impl Bench {
             expires_at: None,
             frame: nonce.to_be_bytes().to_vec().into(),
         };
-        OutgoingMessage { signed: Some(post), ..self.message(nonce, Priority::Medium, None) }
+        OutgoingMessage { signed: Some(Box::new(post)), ..self.message(nonce, Priority::Medium, None) }
     }
 
     pub(super) fn send(&mut self, peer: PeerId, nonce: u64, priority: Priority) -> Vec<Output> {

@@ -183,7 +183,7 @@ impl Driver {
 
     /// Strangers get what nobody else can take yet.
     pub(super) fn publish(&mut self, message: OutgoingMessage) {
-        let Some(post) = &message.signed else {
+        let Some(post) = message.signed.as_deref() else {
             debug_assert!(false, "a post is signed where it is accepted");
             return self.handle(Input::PublishDropped);
         };

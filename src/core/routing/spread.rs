@@ -151,7 +151,7 @@ impl Spread {
     }
 
     /// A post that strangers' gossip has brought, and that is good and new.
-    pub(crate) fn from_strangers(&mut self, now: Now, post: Post, random: &mut Random) {
+    pub(crate) fn brought_by_strangers(&mut self, now: Now, post: Post, random: &mut Random) {
         self.missing.end(&post.id);
         self.received(&post);
         self.take(now, post, None, random);

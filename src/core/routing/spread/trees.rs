@@ -108,7 +108,8 @@ impl Trees {
     }
 
     pub(super) fn forget_topic(&mut self, topic: &Topic) {
-        let gone = self.order.extract_if(.., |_, (of, _)| of == topic).map(|(_, key)| key).collect::<Vec<_>>();
+        let gone = self.order.values().filter(|(of, _)| of == topic).cloned().collect::<Vec<_>>();
+        self.order.retain(|_, (of, _)| of != topic);
         for key in gone {
             self.links -= self.trees.remove(&key).map_or(0, |tree| tree.lazy.len());
         }
