@@ -211,7 +211,7 @@ impl NetworkHandler {
         }
         let accepted = self.inner.config.durability() == Durability::Memory;
         let (writer, receipt) = ReceiptWriter::new(id, peer, place, accepted);
-        self.submit(Command::Send { peer, message, receipt: writer })?;
+        self.submit(Command::Send { peer, message: Box::new(message), receipt: writer })?;
         Ok(receipt)
     }
 

@@ -19,7 +19,7 @@ type Answer = oneshot::Sender<Result<PeerId, ConnectError>>;
 pub(crate) enum Command {
     Connect { target: ConnectTarget, answer: Answer },
     Disconnect { peer: PeerId, answer: Answer },
-    Send { peer: PeerId, message: OutgoingMessage, receipt: ReceiptWriter },
+    Send { peer: PeerId, message: Box<OutgoingMessage>, receipt: ReceiptWriter },
     BroadcastNeighbors { message: OutgoingMessage },
     BroadcastDirected { peers: Vec<PeerId>, message: OutgoingMessage },
     Post { message: OutgoingMessage },
@@ -58,7 +58,7 @@ impl Driver {
             }
             Command::Send { peer, message, receipt } => {
                 self.receipts.insert(message.letter.nonce, receipt);
-                self.handle(Input::Send { peer, message });
+                self.handle(Input::Send { peer, message: *message });
             }
             Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),
             Command::BroadcastDirected { peers, message } => self.handle(Input::BroadcastDirected { peers, message }),

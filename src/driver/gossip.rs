@@ -46,7 +46,7 @@ pub(super) fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<gossips
 pub(super) struct Verified {
     id: gossipsub::MessageId,
     source: PeerId,
-    result: Result<(Post, Frame), Rejection>,
+    result: Box<Result<(Post, Frame), Rejection>>,
 }
 
 /// Topics joined and posts being checked.
@@ -119,7 +119,7 @@ impl Gossip {
         let Some(topic) = self.topic(&message.topic).cloned() else { return false };
         let max_payload = self.max_payload;
         let check = platform::offload(move || check(&message, &topic, source, max_payload));
-        self.checking.push_back(check.map(move |result| Verified { id, source, result }).boxed());
+        self.checking.push_back(check.map(move |result| Verified { id, source, result: Box::new(result) }).boxed());
         true
     }
 
@@ -167,7 +167,7 @@ impl Driver {
         let ticket = self.gossip.next_ticket;
         self.gossip.next_ticket += 1;
         self.gossip.judging.insert(ticket, (id, source));
-        self.handle(Input::Gossiped { source, ticket, result: Box::new(result) });
+        self.handle(Input::Gossiped { source, ticket, result });
     }
 
     /// The core has decided.
