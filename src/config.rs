@@ -72,6 +72,8 @@ pub struct NetworkConfig {
     pub delivery: DeliveryConfig,
     /// How broadcasts spread.
     pub propagation: PropagationConfig,
+    /// How many bytes may leave in a time.
+    pub bandwidth: BandwidthConfig,
     /// What bounds memory.
     pub limits: LimitsConfig,
 }
@@ -91,6 +93,7 @@ impl Default for NetworkConfig {
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
             propagation: PropagationConfig::default(),
+            bandwidth: BandwidthConfig::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -341,7 +344,8 @@ pub struct DeliveryConfig {
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub timeout: Duration,
-    /// How long an acknowledgement is awaited before the message is sent again. 100 ms to 5 min. Default 5 s.
+    /// How long an acknowledgement is awaited at the longest before the message is sent again. How long it is really,
+    /// follows from the round-trip times that are measured (RFC 6298). 100 ms to 5 min. Default 5 s.
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub acknowledge_timeout: Duration,
@@ -382,6 +386,28 @@ impl Default for DeliveryConfig {
     }
 }
 
+/// How many bytes of messages may leave in a time. What is over it waits, the most urgent the shortest: a part of what is
+/// allowed is kept for each higher priority. Frames that the network itself needs are neither counted nor held up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]
+pub struct BandwidthConfig {
+    /// Whether the rates below hold. Default off.
+    pub limited: bool,
+    /// Bytes a second to all peers together. 1024 to 1 TB. Default 1000000.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub total: u64,
+    /// Bytes a second to each peer. 1024 to 1 TB. Default 1000000.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub per_peer: u64,
+}
+
+impl Default for BandwidthConfig {
+    fn default() -> Self {
+        Self { limited: false, total: 1_000_000, per_peer: 1_000_000 }
+    }
+}
+
 /// What bounds memory. When a limit is reached, calls are refused with an error, and what arrives is dropped, counted
 /// and announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -390,8 +416,16 @@ impl Default for DeliveryConfig {
 pub struct LimitsConfig {
     /// The largest payload, in bytes. 1 to 4194304. Default 65536. All nodes of a network should agree.
     pub max_payload: usize,
-    /// How many direct messages may wait or be under way, over all peers. 1 to 1000000. Default 10000.
+    /// How many direct messages may wait or be under way, over all peers; of the higher priorities a quarter more, for
+    /// which less urgent ones then give way. 1 to 1000000. Default 10000.
     pub outbox_messages: usize,
+    /// How many bytes these may hold, likewise. 65536 to 64 GiB. Default 64 MiB.
+    pub outbox_bytes: usize,
+    /// How many direct messages may wait for one peer or be under way to it, so that one who is away leaves room for the
+    /// others. 1 to 1000000. Default 8000.
+    pub peer_messages: usize,
+    /// How many bytes these may hold. 65536 to 64 GiB. Default 48 MiB.
+    pub peer_bytes: usize,
     /// How many received messages wait for their subscribers. 16 to 65536. Default 1024. Where messages are kept (see
     /// [`Durability`]), direct ones have as much room of their own, and are not acknowledged when it is full.
     pub message_buffer: usize,
@@ -410,6 +444,9 @@ impl Default for LimitsConfig {
         Self {
             max_payload: 64 * 1024,
             outbox_messages: 10_000,
+            outbox_bytes: 64 * 1024 * 1024,
+            peer_messages: 8_000,
+            peer_bytes: 48 * 1024 * 1024,
             message_buffer: 1024,
             event_buffer: 1024,
             command_buffer: 1024,

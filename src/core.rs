@@ -144,8 +144,7 @@ impl Core {
             Input::Send { peer, message } => {
                 self.health.accepted(message.letter.priority);
                 if let Some(message) = self.routing.journal.accept(peer, message, &mut self.out) {
-                    self.routing.outbox.accept(peer, message, true);
-                    self.deliver_mail(now, peer);
+                    self.take_on(now, peer, message);
                 }
             }
             Input::BroadcastNeighbors { message } => {
@@ -155,7 +154,7 @@ impl Core {
                     self.health.stats.broadcasts_dropped += 1;
                 }
                 for peer in peers {
-                    if !self.routing.outbox.accept(peer, message.clone(), false) {
+                    if !self.routing.outbox.accept(peer, message.clone(), false, &mut self.out) {
                         self.health.stats.broadcasts_dropped += 1;
                     }
                     self.deliver_mail(now, peer);
@@ -188,6 +187,7 @@ impl Core {
                 self.health.stats.connections_opened += 1;
                 let address = link.address.clone();
                 let outbound = link.outbound;
+                self.routing.outbox.link_opened(peer, &link);
                 self.connections.link_opened(now, peer, link, dial, &mut self.out);
                 if let Some(dial) = dial {
                     self.upgrades.dial_succeeded(dial);
@@ -204,13 +204,14 @@ impl Core {
                 self.routing.spread.set_relayed(&peer, self.is_relayed(&peer));
                 self.changed.insert(peer);
                 self.deliver_mail(now, peer);
+                self.routing.outbox.tell_connected(peer, &mut self.out);
             }
             Input::LinkClosed { peer, link, reason } => {
                 self.health.stats.connections_closed += 1;
                 self.connections.link_closed(now, peer, link, &reason, &mut self.random, &mut self.out);
                 self.upgrades.look(now, peer, &self.connections);
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
-                self.routing.outbox.link_lost(now, peer);
+                self.health.stats.messages_failed += self.routing.outbox.link_closed(peer, link, &mut self.out);
                 self.link_of_neighbour_closed(now, peer);
                 self.changed.insert(peer);
                 // Who has said goodbye is left alone for a moment, also with mail.
@@ -227,8 +228,9 @@ impl Core {
                 self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
             }
-            Input::Pinged { peer, latency } => {
+            Input::Pinged { peer, link, latency } => {
                 self.connections.pinged(peer, latency, &mut self.out);
+                self.routing.outbox.pinged(peer, link, latency);
                 self.changed.insert(peer);
             }
             Input::PingFailed { link } => self.ping_failed(now, link),
@@ -251,19 +253,16 @@ impl Core {
                 self.out.push_back(Output::Judge { ticket, verdict });
             }
             Input::Verified { from, id, result } => self.verified(now, from, id, *result),
-            Input::Written { peer, priority, count, bytes } => {
+            Input::Written { peer, link, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
-                self.routing.outbox.settled(peer, priority, count);
+                self.routing.outbox.written(now, peer, link, priority, count);
                 self.deliver_mail(now, peer);
             }
-            Input::Lost { peer, priority, count, with_link } => {
-                self.routing.outbox.settled(peer, priority, count);
-                // The end of a connection has its own fact.
-                if !with_link {
-                    self.routing.spread.lost(now, peer);
-                    self.routing.outbox.link_lost(now, peer);
-                    self.deliver_mail(now, peer);
-                }
+            Input::Lost { peer, link, priority, count } => {
+                self.health.stats.messages_failed +=
+                    self.routing.outbox.lost(peer, link, priority, count, &mut self.out);
+                self.routing.spread.lost(now, peer);
+                self.deliver_mail(now, peer);
             }
             Input::Unsupported { peer } => {
                 self.connections.set_speaks_cpc(peer, false);
@@ -433,9 +432,10 @@ impl Core {
             }
         };
         if !incoming.acknowledged.is_empty() {
-            let delivered = self.routing.outbox.acknowledged(neighbour, &incoming.acknowledged, &mut self.out);
+            let delivered = self.routing.outbox.acknowledged(now, neighbour, &incoming.acknowledged, &mut self.out);
             self.health.stats.messages_delivered += delivered;
             self.changed.insert(neighbour);
+            self.deliver_mail(now, neighbour);
         }
         match incoming.content {
             Content::Message(frame) => {
@@ -514,6 +514,16 @@ impl Core {
             }
         }
         GossipVerdict::Reject
+    }
+
+    /// A message that the outbox gets: it leaves as soon as it may, and what is less urgent gives way if it must.
+    fn take_on(&mut self, now: Now, peer: PeerId, message: OutgoingMessage) {
+        let priority = message.letter.priority;
+        self.routing.outbox.accept(peer, message, true, &mut self.out);
+        self.deliver_mail(now, peer);
+        let shed = self.routing.outbox.shed(peer, priority, &mut self.out);
+        self.health.stats.messages_shed += shed;
+        self.health.stats.messages_failed += shed;
     }
 
     /// A frame below the app, past the outbox.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use parse::ParseError;
 
-use crate::message::MessageId;
+use crate::message::{MessageId, Priority};
 
 /// A configuration that can't be used. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -165,6 +165,22 @@ pub enum SendError {
         /// The limit that was reached.
         limit: usize,
     },
+    /// The messages in the outbox hold as many bytes as they may.
+    #[error("the outbox is full ({limit} bytes wait); wait for receipts, or raise limits.outbox_bytes")]
+    BytesFull {
+        /// The limit that was reached, bytes.
+        limit: usize,
+    },
+    /// As much waits for this one recipient as may; others can be written to.
+    #[error(
+        "too much waits for {peer} ({limit} messages, or their bytes); wait for receipts, or raise limits.peer_messages and limits.peer_bytes"
+    )]
+    PeerFull {
+        /// The recipient.
+        peer: PeerId,
+        /// How many messages may wait for one peer.
+        limit: usize,
+    },
     /// The payload is over the limit.
     #[error(
         "a payload of {size} bytes is over the limit of {limit}; split it, or raise limits.max_payload on all nodes"
@@ -209,6 +225,8 @@ impl SendError {
     pub fn code(&self) -> &'static str {
         match self {
             SendError::QueueFull { .. } => "queue_full",
+            SendError::BytesFull { .. } => "bytes_full",
+            SendError::PeerFull { .. } => "peer_full",
             SendError::TooLarge { .. } => "too_large",
             SendError::Storage { .. } => "not_stored",
             SendError::ShuttingDown => "shutting_down",
@@ -221,7 +239,8 @@ impl SendError {
 
     /// Whether the same call may succeed later without a change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SendError::QueueFull { .. } | SendError::Storage { .. })
+        use SendError::{BytesFull, PeerFull, QueueFull, Storage};
+        matches!(self, QueueFull { .. } | BytesFull { .. } | PeerFull { .. } | Storage { .. })
     }
 }
 
@@ -272,6 +291,14 @@ pub enum DeliveryError {
         #[cfg_attr(feature = "typescript", ts(type = "number"))]
         ttl: Duration,
     },
+    /// There was too much to send, and this was less urgent than the rest.
+    #[error(
+        "too much waits to be sent, and a message of {priority:?} priority was the least urgent; send less, or later"
+    )]
+    Shed {
+        /// The message's priority.
+        priority: Priority,
+    },
     /// The node was shut down first.
     #[error("the network was shut down before the message {id} was delivered")]
     ShutDown {
@@ -302,6 +329,7 @@ impl DeliveryError {
             DeliveryError::Unacknowledged { .. } => "unacknowledged",
             DeliveryError::Rejected { .. } => "rejected",
             DeliveryError::Expired { .. } => "expired",
+            DeliveryError::Shed { .. } => "shed",
             DeliveryError::ShutDown { .. } => "shut_down",
             DeliveryError::Kept { .. } => "kept",
             DeliveryError::NotStored { .. } => "not_stored",
@@ -310,10 +338,8 @@ impl DeliveryError {
 
     /// Whether sending the same message again may succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            DeliveryError::Unreachable { .. } | DeliveryError::Unacknowledged { .. } | DeliveryError::NotStored { .. }
-        )
+        use DeliveryError::{NotStored, Shed, Unacknowledged, Unreachable};
+        matches!(self, Unreachable { .. } | Unacknowledged { .. } | Shed { .. } | NotStored { .. })
     }
 }
 

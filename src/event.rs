@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    message::MessageId,
+    message::{MessageId, Priority},
     peer::{ConnectionKind, ConnectionState},
 };
 
@@ -100,6 +100,15 @@ pub enum NetworkEvent {
     },
     /// Received messages that no subscriber took in time were dropped, the oldest first.
     MessagesMissed {
+        /// How many.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        count: u64,
+    },
+    /// Too much was to be sent, and messages that had been accepted gave way to more urgent ones. Each one's receipt says
+    /// so too.
+    MessagesShed {
+        /// Their priority.
+        priority: Priority,
         /// How many.
         #[cfg_attr(feature = "typescript", ts(type = "number"))]
         count: u64,

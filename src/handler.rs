@@ -96,7 +96,7 @@ impl NetworkHandler {
         let kept = store.read(transport::KEPT_BY_THE_TRANSPORT).await?;
 
         let first_nonce = (u64::from(epoch) << 32) | 1;
-        let places = Places::new(config.limits.outbox_messages);
+        let places = Places::new(&config.limits);
         let kept_messages = kept_messages(&config, identity.peer_id(), &places, first_nonce).await?;
 
         let (commands, receiver) = async_channel::bounded(config.limits.command_buffer);
@@ -204,8 +204,7 @@ impl NetworkHandler {
             return Err(SendError::ToSelf(peer));
         }
         let (id, message) = self.outgoing(&message, priority, Addressing::Peer(peer))?;
-        let limit = self.inner.places.limit();
-        let place = self.inner.places.take().ok_or(SendError::QueueFull { limit })?;
+        let place = self.inner.places.take(peer, priority, message.letter.payload.len())?;
         if let Some(reason) = &self.inner.published.snapshot.load().store_failing {
             return Err(SendError::Storage { reason: reason.to_string() });
         }
@@ -478,7 +477,8 @@ async fn kept_messages(
     let restored = Restored::read(&kept).map_err(|reason| unreadable(place, reason))?;
     let receipts = restored.outbox.iter().map(|(peer, letter)| {
         let id = MessageId { sender: local, nonce: letter.nonce };
-        let (writer, _) = ReceiptWriter::new(id, *peer, places.take_back(first_nonce), false);
+        let place = places.take_back(*peer, letter.payload.len(), first_nonce);
+        let (writer, _) = ReceiptWriter::new(id, *peer, place, false);
         writer.accept();
         (letter.nonce, writer)
     });

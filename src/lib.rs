@@ -58,7 +58,7 @@ pub use peer::{
     ConnectTarget, ConnectionKind, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, PerPriority, Phase,
     PropagationStats, StrategyStats,
 };
-pub use receipt::{Receipt, ReceiptState};
+pub use receipt::{QueueReason, Receipt, ReceiptState, Way};
 
 /// The body of the program `cpc-probe`.
 #[cfg(all(native, feature = "probe"))]

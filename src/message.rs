@@ -304,6 +304,10 @@ pub struct ReceivedMessage {
     /// The author's clock when it was made, milliseconds since the Unix epoch; `None` from five-field implementations.
     #[cfg_attr(feature = "typescript", ts(type = "number | null"))]
     pub created_at: Option<u64>,
+    /// Until when it is worth showing, by this node's clock, milliseconds since the Unix epoch; `None` when it has no time
+    /// to live. After that a subscriber doesn't get it any more.
+    #[cfg_attr(feature = "typescript", ts(type = "number | null"))]
+    pub expires_at: Option<u64>,
     /// Who vouches for the author.
     pub authenticity: Authenticity,
     /// The app may have seen it before: it was handed over, but not confirmed, when the node or a subscription ended.

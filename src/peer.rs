@@ -217,6 +217,9 @@ pub struct NetworkStats {
     /// Direct messages whose receipt says failed or expired.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub messages_failed: u64,
+    /// Direct messages that gave way to more urgent ones; among those that failed.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub messages_shed: u64,
     /// Received messages that no subscriber took in time, and posts that came faster than they could be checked.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub messages_missed: u64,

@@ -7,14 +7,15 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use libp2p::PeerId;
 use serde::Serialize;
 
-use crate::{error::DeliveryError, message::MessageId};
+pub(crate) use places::{ENVELOPE, Place, Places};
 
-pub(crate) use places::{Place, Places};
+use crate::{error::DeliveryError, message::MessageId, peer::ConnectionKind};
 
 /// How far a direct message has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,12 +23,25 @@ pub(crate) use places::{Place, Places};
 #[non_exhaustive]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum ReceiptState {
-    /// Accepted; it waits for a way to the recipient, or for its turn.
-    Queued,
-    /// Handed to a connection; the recipient has not confirmed it yet.
-    Sent,
+    /// Accepted; it waits.
+    Queued {
+        /// For what.
+        why: QueueReason,
+    },
+    /// Handed to a connection; the recipient has not confirmed it yet. When the connection breaks, it waits again.
+    Sent {
+        /// Which way it went.
+        way: Way,
+    },
     /// The recipient has it: checked and handed to its app's queue.
     Delivered,
+    /// Its time to live ended first, wherever it was.
+    Expired {
+        /// The time to live it was given, milliseconds.
+        #[serde(with = "crate::config::millis")]
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        ttl: Duration,
+    },
     /// It will not arrive.
     Failed {
         /// Why.
@@ -38,19 +52,51 @@ pub enum ReceiptState {
 impl ReceiptState {
     /// Whether nothing follows any more.
     pub fn is_final(&self) -> bool {
-        matches!(self, ReceiptState::Delivered | ReceiptState::Failed { .. })
+        !matches!(self, ReceiptState::Queued { .. } | ReceiptState::Sent { .. })
     }
+
+    /// Where every receipt begins.
+    pub(crate) const ACCEPTED: ReceiptState = ReceiptState::Queued { why: QueueReason::Turn };
+}
+
+/// Why a message waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum QueueReason {
+    /// For its turn: others go first, or what was sent before it is still on its way.
+    Turn,
+    /// For a connection: there is none to the recipient, and one is looked for.
+    NotConnected,
+    /// For bytes: as many have left as `[bandwidth]` allows for now.
+    OverBudget,
+}
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum Way {
+    /// Straight to the recipient.
+    Direct {
+        /// Over what.
+        kind: ConnectionKind,
+    },
+    /// Through a relay, which can't read it.
+    Relayed,
 }
 
 /// The receipt of a direct message. Clones tell the same; dropping it doesn't take the message back.
 #[derive(Clone)]
 pub struct Receipt {
-    id: MessageId,
-    recipient: PeerId,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    id: MessageId,
+    recipient: PeerId,
     inner: Mutex<Inner>,
 }
 
@@ -69,12 +115,12 @@ struct Inner {
 impl Receipt {
     /// The message's identity.
     pub fn id(&self) -> MessageId {
-        self.id
+        self.shared.id
     }
 
     /// Whom it is for.
     pub fn recipient(&self) -> PeerId {
-        self.recipient
+        self.shared.recipient
     }
 
     /// Waits until the message is accepted: stored, so that it outlives the node (see
@@ -90,6 +136,7 @@ impl Receipt {
                 _ if inner.accepted => Poll::Ready(Ok(())),
                 ReceiptState::Delivered => Poll::Ready(Ok(())),
                 ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
+                ReceiptState::Expired { ttl } => Poll::Ready(Err(DeliveryError::Expired { ttl: *ttl })),
                 _ => {
                     wake_later(&mut inner.wakers, context.waker());
                     Poll::Pending
@@ -114,7 +161,8 @@ impl Receipt {
             match &inner.state {
                 ReceiptState::Delivered => Poll::Ready(Ok(())),
                 ReceiptState::Failed { error } => Poll::Ready(Err(error.clone())),
-                ReceiptState::Queued | ReceiptState::Sent => {
+                ReceiptState::Expired { ttl } => Poll::Ready(Err(DeliveryError::Expired { ttl: *ttl })),
+                ReceiptState::Queued { .. } | ReceiptState::Sent { .. } => {
                     wake_later(&mut inner.patient, context.waker());
                     Poll::Pending
                 }
@@ -140,7 +188,7 @@ impl Receipt {
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Receipt").field("id", &self.id).field("state", &self.state()).finish()
+        formatter.debug_struct("Receipt").field("id", &self.id()).field("state", &self.state()).finish()
     }
 }
 
@@ -168,8 +216,8 @@ impl ReceiptWriter {
     /// to be stored.
     pub(crate) fn new(id: MessageId, recipient: PeerId, place: Place, accepted: bool) -> (Self, Receipt) {
         let inner =
-            Inner { state: ReceiptState::Queued, accepted, kept: false, wakers: Vec::new(), patient: Vec::new() };
-        let receipt = Receipt { id, recipient, shared: Arc::new(Shared { inner: Mutex::new(inner) }) };
+            Inner { state: ReceiptState::ACCEPTED, accepted, kept: false, wakers: Vec::new(), patient: Vec::new() };
+        let receipt = Receipt { shared: Arc::new(Shared { id, recipient, inner: Mutex::new(inner) }) };
         place.register(&receipt);
         (Self { receipt: receipt.clone(), place }, receipt)
     }
@@ -204,11 +252,11 @@ impl ReceiptWriter {
 
 impl Drop for ReceiptWriter {
     fn drop(&mut self) {
-        let id = self.receipt.id;
+        let id = self.receipt.id();
         let kept = self.receipt.shared.lock().kept;
         let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
         self.set(ReceiptState::Failed { error });
-        self.place.give_back(self.receipt.id.nonce);
+        self.place.give_back(self.receipt.id().nonce);
     }
 }
 
@@ -223,32 +271,39 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
+    use crate::{config::LimitsConfig, message::Priority};
+
+    fn places(outbox_messages: usize) -> Places {
+        Places::new(&LimitsConfig { outbox_messages, ..LimitsConfig::default() })
+    }
 
     fn pair(places: &Places) -> (ReceiptWriter, Receipt) {
         let id = MessageId { sender: PeerId::random(), nonce: 1 };
-        ReceiptWriter::new(id, PeerId::random(), places.take().expect("room"), false)
+        let place = places.take(PeerId::random(), Priority::Low, 1).expect("room");
+        ReceiptWriter::new(id, PeerId::random(), place, false)
     }
 
     #[test]
     fn a_receipt_tells_each_step_and_then_stays() {
-        let (writer, receipt) = pair(&Places::new(1));
-        assert_eq!(receipt.state(), ReceiptState::Queued);
-        writer.set(ReceiptState::Sent);
-        assert_eq!(block_on(receipt.changed(&ReceiptState::Queued)), ReceiptState::Sent);
+        let (writer, receipt) = pair(&places(1));
+        let (queued, sent) = (ReceiptState::ACCEPTED, ReceiptState::Sent { way: Way::Relayed });
+        assert_eq!(receipt.state(), queued);
+        writer.set(sent.clone());
+        assert_eq!(block_on(receipt.changed(&queued)), sent);
         let waiting = std::thread::spawn({
             let receipt = receipt.clone();
             move || block_on(receipt.delivered())
         });
         writer.set(ReceiptState::Delivered);
         assert_eq!(waiting.join().expect("no panic"), Ok(()));
-        writer.set(ReceiptState::Sent);
+        writer.set(sent);
         drop(writer);
         assert_eq!(receipt.state(), ReceiptState::Delivered);
     }
 
     #[test]
     fn accepted_is_stored_or_delivered() {
-        let places = Places::new(3);
+        let places = places(3);
         let (writer, receipt) = pair(&places);
         assert!(futures::FutureExt::now_or_never(receipt.accepted()).is_none(), "nothing is stored yet");
         let waiting = std::thread::spawn({
@@ -280,15 +335,15 @@ mod tests {
                 count.0.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let (writer, receipt) = pair(&Places::new(1));
+        let (writer, receipt) = pair(&places(1));
         let (patient, curious) = (Arc::<Count>::default(), Arc::<Count>::default());
         let woken = || (patient.0.load(Ordering::Relaxed), curious.0.load(Ordering::Relaxed));
         let (of_patient, of_curious) = (futures::task::waker(patient.clone()), futures::task::waker(curious.clone()));
         let mut delivered = receipt.delivered().boxed();
-        let mut changed = receipt.changed(&ReceiptState::Queued).boxed();
+        let mut changed = receipt.changed(&ReceiptState::ACCEPTED).boxed();
         assert!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)).is_pending());
         assert!(changed.poll_unpin(&mut Context::from_waker(&of_curious)).is_pending());
-        writer.set(ReceiptState::Sent);
+        writer.set(ReceiptState::Sent { way: Way::Relayed });
         assert_eq!(woken(), (0, 1));
         writer.set(ReceiptState::Delivered);
         assert_eq!(woken(), (1, 1));
@@ -297,11 +352,12 @@ mod tests {
 
     #[test]
     fn a_receipt_whose_network_is_gone_does_not_hang() {
-        let places = Places::new(1);
+        let places = places(1);
         let (writer, receipt) = pair(&places);
-        assert!(places.take().is_none(), "the only place is taken");
+        let take = || places.take(PeerId::random(), Priority::Low, 1);
+        assert!(take().is_err(), "the only place is taken");
         drop(writer);
         assert_eq!(block_on(receipt.delivered()), Err(DeliveryError::ShutDown { id: receipt.id() }));
-        assert!(places.take().is_some(), "the place is free again");
+        assert!(take().is_ok(), "the place is free again");
     }
 }

@@ -58,7 +58,8 @@ export class StartError extends CpcError {
 /**
  * A message was not accepted; nothing was queued.
  *
- * Codes: `queue_full` (retryable), `too_large`, `shutting_down`, `to_self`, `not_a_member`, `reserved_kind`,
+ * Codes: `queue_full`, `bytes_full` and `peer_full` (retryable), `too_large`,
+ * `shutting_down`, `to_self`, `not_a_member`, `reserved_kind`,
  * `recipients`.
  */
 export class SendError extends CpcError {
@@ -87,7 +88,7 @@ export class CommandError extends CpcError {
 /**
  * An accepted message was not delivered.
  *
- * Codes: `unreachable` and `unacknowledged` (retryable), `rejected`, `expired`, `shut_down`.
+ * Codes: `unreachable`, `unacknowledged` and `shed` (retryable), `rejected`, `expired`, `shut_down`.
  */
 export class DeliveryError extends CpcError {
   override name = "DeliveryError";

@@ -4,7 +4,7 @@ import type { MessageId, PeerId, ReceiptState } from "./types.js";
 import type { WasmReceipt } from "./wasm.js";
 
 /**
- * What becomes of a direct message that was accepted. It ends as delivered or failed, never in silence.
+ * What becomes of a direct message that was accepted. It ends as delivered, expired or failed, never in silence.
  *
  * @example
  * ```ts
@@ -51,7 +51,10 @@ export class Receipt {
     return this.#accepted;
   }
 
-  /** Where the message stands now: `{ state: "queued" | "sent" | "delivered" }` or `{ state: "failed", error }`. */
+  /**
+   * Where the message stands now: `{ state: "queued", why }`, `{ state: "sent", way }`, `{ state: "delivered" }`,
+   * `{ state: "expired", ttl }` or `{ state: "failed", error }`.
+   */
   get state(): ReceiptState {
     const wasm = this.#wasm;
     // Without the wasm receipt the end is known: it is remembered before the receipt is let go.

@@ -9,6 +9,7 @@ import type { Propagation } from "./generated/Propagation.js";
 
 export type { Duration } from "./duration.js";
 export type { Authenticity } from "./generated/Authenticity.js";
+export type { BandwidthConfig } from "./generated/BandwidthConfig.js";
 export type { BroadcastScope } from "./generated/BroadcastScope.js";
 export type { ConnectionKind } from "./generated/ConnectionKind.js";
 export type { ConnectionsConfig } from "./generated/ConnectionsConfig.js";
@@ -37,6 +38,7 @@ export type { Priority } from "./generated/Priority.js";
 export type { Propagation } from "./generated/Propagation.js";
 export type { PropagationConfig } from "./generated/PropagationConfig.js";
 export type { PropagationStats } from "./generated/PropagationStats.js";
+export type { QueueReason } from "./generated/QueueReason.js";
 export type { ReceiptState } from "./generated/ReceiptState.js";
 export type { ReceivedMessage } from "./generated/ReceivedMessage.js";
 export type { RejectReason } from "./generated/RejectReason.js";
@@ -46,6 +48,7 @@ export type { StateCause } from "./generated/StateCause.js";
 export type { Strategy } from "./generated/Strategy.js";
 export type { StrategyStats } from "./generated/StrategyStats.js";
 export type { TransportConfig } from "./generated/TransportConfig.js";
+export type { Way } from "./generated/Way.js";
 
 /** The identity of a node, in its text form such as `12D3KooW…`. */
 export type PeerId = string;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use super::{
-    ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig, NetworkConfig,
-    PropagationConfig, RelayConfig, Security, TransportConfig,
+    BandwidthConfig, ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig,
+    NetworkConfig, PropagationConfig, RelayConfig, Security, TransportConfig,
 };
 use crate::error::ConfigError;
 
@@ -149,6 +149,13 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn propagation(mut self, change: impl FnOnce(&mut PropagationConfig)) -> Self {
         change(&mut self.config.propagation);
+        self
+    }
+
+    /// Sets anything of the section on bandwidth.
+    #[must_use]
+    pub fn bandwidth(mut self, change: impl FnOnce(&mut BandwidthConfig)) -> Self {
+        change(&mut self.config.bandwidth);
         self
     }
 

@@ -10,6 +10,8 @@ use crate::error::ConfigError;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Bytes a second that nobody reaches.
+const MOST_BYTES: u64 = 1_000_000_000_000;
 
 impl NetworkConfig {
     /// Checks every field against its bounds.
@@ -77,6 +79,10 @@ impl NetworkConfig {
             return Err(out_of_range("delivery.durability", &chosen, "memory as long as data_dir is not set"));
         }
 
+        let bandwidth = &self.bandwidth;
+        number("bandwidth.total", bandwidth.total, 1024, MOST_BYTES, "bytes a second")?;
+        number("bandwidth.per_peer", bandwidth.per_peer, 1024, MOST_BYTES, "bytes a second")?;
+
         let propagation = &self.propagation;
         number("propagation.max_hops", propagation.max_hops, 1, 64, "hops")?;
         number("propagation.gossip_factor", propagation.gossip_factor, 0.1, 1.0, "of the neighbours")?;
@@ -90,6 +96,9 @@ impl NetworkConfig {
         let limits = &self.limits;
         number("limits.max_payload", limits.max_payload, 1, 4 * 1024 * 1024, "bytes")?;
         number("limits.outbox_messages", limits.outbox_messages, 1, 1_000_000, "messages")?;
+        number("limits.outbox_bytes", limits.outbox_bytes as u64, 65_536, 64 << 30, "bytes")?;
+        number("limits.peer_messages", limits.peer_messages, 1, 1_000_000, "messages")?;
+        number("limits.peer_bytes", limits.peer_bytes as u64, 65_536, 64 << 30, "bytes")?;
         number("limits.message_buffer", limits.message_buffer, 16, 65_536, "messages")?;
         number("limits.event_buffer", limits.event_buffer, 16, 65_536, "events")?;
         number("limits.command_buffer", limits.command_buffer, 16, 65_536, "commands")?;

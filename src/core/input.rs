@@ -192,6 +192,7 @@ pub(crate) enum Input {
     },
     Pinged {
         peer: PeerId,
+        link: LinkId,
         latency: Duration,
     },
     PingFailed {
@@ -226,18 +227,21 @@ pub(crate) enum Input {
         id: PostId,
         result: Box<Result<Frame, Rejection>>,
     },
+    /// So many of what was handed to a lane of a connection were written, oldest first.
     Written {
         peer: PeerId,
+        link: LinkId,
         priority: Priority,
         count: usize,
         bytes: usize,
     },
+    /// A lane broke, and with it so many of what was handed to it, written or not. Its connection stands; when that
+    /// ends, [`Input::LinkClosed`] says so for all its lanes.
     Lost {
         peer: PeerId,
+        link: LinkId,
         priority: Priority,
         count: usize,
-        /// The connection ended with it, which [`Input::LinkClosed`] says too.
-        with_link: bool,
     },
     Unsupported {
         peer: PeerId,
@@ -307,17 +311,22 @@ pub(crate) enum Output {
     /// Ask whether a connection still lives. A [`Input::Pinged`] or a [`Input::ProbeFailed`] follows soon.
     Probe(LinkId),
     ClosePeer(PeerId),
+    /// A message, by this connection. One that is gone meanwhile is told by [`Input::LinkClosed`].
     Transmit {
         peer: PeerId,
+        link: LinkId,
         letter: Letter,
     },
+    /// A frame below the app, by this connection.
     Control {
         peer: PeerId,
+        link: LinkId,
         content: ControlContent,
     },
     /// Hand a post on to a connected peer.
     Forward {
         peer: PeerId,
+        link: LinkId,
         priority: Priority,
         frame: Bytes,
         hops: u32,

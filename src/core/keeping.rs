@@ -26,7 +26,8 @@ impl Core {
         for (peer, letter) in restored.outbox {
             let slept = Duration::from_millis(now.unix_millis.saturating_sub(letter.created_at));
             let message = OutgoingMessage { letter, accepted_at: now.since_start, slept, signed: None };
-            self.routing.outbox.accept(peer, message, true);
+            // Also where limits have been lowered meanwhile: what was accepted gives way to nobody.
+            self.routing.outbox.accept(peer, message, true, &mut self.out);
             self.deliver_mail(now, peer);
         }
     }
@@ -35,8 +36,7 @@ impl Core {
     pub(super) fn journal_reported(&mut self, now: Now, stored: u64, failing: Option<String>) {
         let news = self.routing.journal.reported(stored, failing.clone(), &mut self.out);
         for (peer, message) in news.release {
-            self.routing.outbox.accept(peer, message, true);
-            self.deliver_mail(now, peer);
+            self.take_on(now, peer, message);
         }
         let reason = failing.as_deref().unwrap_or_default();
         for (peer, nonce) in news.refused {

@@ -61,7 +61,7 @@ impl Core {
             if peer == self.settings.local {
                 continue;
             }
-            if self.routing.outbox.accept(peer, message.clone(), false) {
+            if self.routing.outbox.accept(peer, message.clone(), false, &mut self.out) {
                 self.routing.spread.stats.directed.forwarded += 1;
             } else {
                 self.health.stats.broadcasts_dropped += 1;

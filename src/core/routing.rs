@@ -1,14 +1,24 @@
-//! What becomes of messages. `outbox`: direct ones, from acceptance to receipt. `pending`: broadcasts nobody could take
-//! yet. `spread`: how posts pass from node to node. `inbox`: what arrives, each once. `journal` and `held`: what of it
-//! outlives the node, written as `records` and found again as `restored`.
+//! What becomes of messages.
+//!
+//! - `outbox`: direct ones, from acceptance to receipt.
+//! - `route`: which way to a peer they take; `round_trip`: how long an acknowledgement may take on it.
+//! - `bandwidth`: how many bytes may leave in a time.
+//! - `pending`: posts nobody could take yet; `spread`: how posts pass from node to node.
+//! - `inbox`: what arrives, each message once, by what was `seen`; `ranges`: nonces, compactly.
+//! - `journal` and `held`: what of it outlives the node, written as `records` and found again as `restored`.
 
+mod bandwidth;
 mod held;
 mod inbox;
 mod journal;
 mod outbox;
 mod pending;
+mod ranges;
 mod records;
 mod restored;
+mod round_trip;
+mod route;
+mod seen;
 mod spread;
 
 use std::time::Duration;
@@ -49,7 +59,7 @@ impl Routing {
     pub(crate) fn new(local: PeerId, config: &NetworkConfig) -> Self {
         let journal = Journal::new(config.durability());
         Self {
-            outbox: Outbox::new(&config.delivery),
+            outbox: Outbox::new(config),
             pending: Pending::new(config.delivery.timeout),
             spread: Spread::new(local, config),
             inbox: Inbox::new(config.limits.duplicate_cache, journal.is_on()),

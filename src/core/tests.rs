@@ -204,11 +204,11 @@ fn urgent_messages_leave_first_and_no_lane_is_overfilled() {
     }
     bench.send(peer, 1000, Priority::Medium);
     bench.send(peer, 2000, Priority::High);
-    let (_, outputs) = bench.open(peer, false, None);
+    let (link, outputs) = bench.open(peer, false, None);
     let sent = transmitted(&outputs);
     assert_eq!(sent[..4], [2000, 1000, 0, 1]);
     assert_eq!(sent.len(), 2 + 256, "the rest waits for room in the lane");
-    let written = Input::Written { peer, priority: Priority::Low, count: 10, bytes: 0 };
+    let written = Input::Written { peer, link, priority: Priority::Low, count: 10, bytes: 0 };
     assert_eq!(transmitted(&bench.handle(written)), (256..266).collect::<Vec<_>>());
 }
 
@@ -225,7 +225,6 @@ fn what_was_under_way_when_a_connection_broke_is_sent_again_in_order() {
     let delivered = |nonce| Output::Receipt { nonce, state: ReceiptState::Delivered };
     assert!(outputs.contains(&delivered(1)) && outputs.contains(&delivered(2)) && !outputs.contains(&delivered(3)));
 
-    bench.handle(Input::Lost { peer, priority: Priority::Medium, count: 5, with_link: true });
     bench.handle(Input::LinkClosed { peer, link, reason: "cut".into() });
     bench.send(peer, 6, Priority::Medium);
     let (_, outputs) = bench.open(peer, true, None);
@@ -239,11 +238,20 @@ fn an_acknowledgement_that_does_not_come_means_sending_again_and_in_the_end_fail
         config.delivery.acknowledge_timeout = Duration::from_secs(5);
     });
     let peer = PeerId::random();
-    bench.open(peer, false, None);
+    let (link, _) = bench.open(peer, false, None);
     bench.send(peer, 1, Priority::High);
-    bench.handle(Input::Written { peer, priority: Priority::High, count: 1, bytes: 9 });
-    let outputs = bench.pass(Duration::from_secs(13));
-    assert_eq!(transmitted(&outputs), [1, 1], "sent again after 5 and 10 seconds");
+    let written = || Input::Written { peer, link, priority: Priority::High, count: 1, bytes: 9 };
+    bench.handle(written());
+    let (mut outputs, mut again) = (Vec::new(), Vec::new());
+    while bench.now.since_start < Duration::from_secs(13) {
+        let ticked = bench.next_tick();
+        if !transmitted(&ticked).is_empty() {
+            again.push(bench.now.since_start.as_secs());
+            bench.handle(written());
+        }
+        outputs.extend(ticked);
+    }
+    assert_eq!(again, [1, 3, 7], "nothing is measured yet: after one second, and each time twice as long");
     let waited = Duration::from_secs(12);
     let error = crate::error::DeliveryError::Unacknowledged { peer, waited };
     assert!(outputs.contains(&Output::Receipt { nonce: 1, state: ReceiptState::Failed { error } }), "{outputs:?}");
@@ -253,18 +261,18 @@ fn an_acknowledgement_that_does_not_come_means_sending_again_and_in_the_end_fail
 fn acknowledgements_make_room_for_what_waits() {
     let mut bench = Bench::new(|_| {});
     let peer = PeerId::random();
-    bench.open(peer, false, None);
+    let (link, _) = bench.open(peer, false, None);
     let mut sent = Vec::new();
-    for nonce in 0..600 {
+    for nonce in 0..8300 {
         sent.extend(transmitted(&bench.send(peer, nonce, Priority::Medium)));
-        let written = Input::Written { peer, priority: Priority::Medium, count: 1, bytes: 9 };
+        let written = Input::Written { peer, link, priority: Priority::Medium, count: 1, bytes: 9 };
         sent.extend(transmitted(&bench.handle(written)));
     }
-    assert_eq!(sent.len(), 512, "no more is unacknowledged at a time");
+    assert_eq!(sent.len(), 8192, "no more is unacknowledged at a time");
     let acknowledged = vec![NonceRange { first: 0, last: 49 }];
     let batch = vec![Ok(Incoming { content: Content::Nothing, acknowledged })];
     let outputs = bench.handle(Input::Frames { peer, batch, bytes: 9 });
-    assert_eq!(transmitted(&outputs), (512..562).collect::<Vec<_>>());
+    assert_eq!(transmitted(&outputs), (8192..8242).collect::<Vec<_>>());
 }
 
 #[test]
@@ -362,13 +370,16 @@ fn neighbours_are_told_of_each_other_and_only_news_is_passed_on() {
         outputs
     };
     let outputs = told(&mut bench, &record);
-    let list = ControlContent::PeerList(vec!["of one".into()]);
-    let announcement = Output::Control { peer: two, content: list.clone() };
-    assert!(outputs.contains(&announcement), "{outputs:?}");
-    assert!(!outputs.contains(&Output::Control { peer: one, content: list.clone() }), "nobody hears of itself");
-    assert!(!told(&mut bench, &record).contains(&announcement), "the same again is no news");
+    let announced = |outputs: &[Output], to| {
+        let list = ControlContent::PeerList(vec!["of one".into()]);
+        let told = |output: &Output| matches!(output, Output::Control { peer, content, .. } if *peer == to && *content == list);
+        outputs.iter().any(told)
+    };
+    assert!(announced(&outputs, two), "{outputs:?}");
+    assert!(!announced(&outputs, one), "nobody hears of itself");
+    assert!(!announced(&told(&mut bench, &record), two), "the same again is no news");
     let stale = SignedRecord { sequence: 4, ..record };
-    assert!(!told(&mut bench, &stale).contains(&announcement), "nor is what is older");
+    assert!(!announced(&told(&mut bench, &stale), two), "nor is what is older");
 }
 
 #[test]
@@ -397,7 +408,7 @@ fn places_are_reserved_at_relays_and_again_when_they_are_lost() {
 fn shutdown_waits_for_reachable_mail_only_and_not_for_ever() {
     let mut bench = Bench::new(|config| config.delivery.drain_timeout = Duration::from_secs(2));
     let (here, away) = (PeerId::random(), PeerId::random());
-    bench.open(here, false, None);
+    let (link, _) = bench.open(here, false, None);
     bench.send(here, 1, Priority::High);
     bench.send(away, 2, Priority::High);
     assert!(!bench.handle(Input::Drain).contains(&Output::Drained));
@@ -405,7 +416,7 @@ fn shutdown_waits_for_reachable_mail_only_and_not_for_ever() {
     let outputs = bench.handle(Input::Frames { peer: here, batch: vec![Ok(acknowledged)], bytes: 9 });
     assert!(
         outputs.contains(&Output::Drained)
-            && outputs.contains(&Output::Control { peer: here, content: ControlContent::Goodbye })
+            && outputs.contains(&Output::Control { peer: here, link, content: ControlContent::Goodbye })
     );
     let failed =
         outputs.iter().any(|output| matches!(output, Output::Receipt { nonce: 2, state: ReceiptState::Failed { .. } }));
@@ -535,15 +546,14 @@ fn mail_for_a_peer_nobody_knows_is_looked_after_again_and_again() {
 fn a_message_that_breaks_every_lane_is_given_up() {
     let mut bench = Bench::new(|_| {});
     let peer = PeerId::random();
-    bench.open(peer, false, None);
+    let (link, _) = bench.open(peer, false, None);
     let mut outputs = bench.send(peer, 1, Priority::High);
     let mut sent = 0;
     while !transmitted(&outputs).is_empty() {
         sent += transmitted(&outputs).len();
-        outputs = bench.handle(Input::Lost { peer, priority: Priority::High, count: 1, with_link: false });
+        outputs = bench.handle(Input::Lost { peer, link, priority: Priority::High, count: 1 });
     }
     assert_eq!(sent, 20);
-    let outputs = bench.handle(Input::Tick);
     let failed = |output: &Output| matches!(output, Output::Receipt { state: ReceiptState::Failed { .. }, .. });
     assert!(outputs.iter().any(failed), "{outputs:?}");
 }

@@ -11,7 +11,7 @@ use super::{Core, LinkId, Now, Output};
 impl Core {
     /// The node goes on after having slept so long, or in another network.
     pub(super) fn woken(&mut self, now: Now, slept: Duration) {
-        self.routing.outbox.slept(now, slept);
+        self.routing.outbox.slept(slept);
         self.routing.pending.slept(now, slept);
         if self.is_draining() {
             return;
@@ -62,7 +62,6 @@ mod tests {
             ConnectRequest, Input, RequestId,
             tests::{Bench, address, dials},
         },
-        error::DeliveryError,
         event::NetworkEvent,
         message::Priority,
         peer::{ConnectTarget, ConnectionState},
@@ -211,8 +210,8 @@ mod tests {
             Output::Receipt { nonce, state } if state.is_final() => Some((*nonce, state.clone())),
             _ => None,
         });
-        let error = DeliveryError::Expired { ttl: Duration::from_secs(10) };
-        assert_eq!(ended.collect::<Vec<_>>(), [(1, ReceiptState::Failed { error })]);
+        let expired = ReceiptState::Expired { ttl: Duration::from_secs(10) };
+        assert_eq!(ended.collect::<Vec<_>>(), [(1, expired)]);
     }
 
     #[test]

@@ -92,7 +92,11 @@ impl Driver {
             BehaviourEvent::Lanes(event) => self.lane_event(event),
             BehaviourEvent::Identify(event) => self.identify_event(event),
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => match result {
-                Ok(latency) => self.handle(Input::Pinged { peer, latency }),
+                Ok(latency) => {
+                    if let Some(link) = self.links.get(&connection) {
+                        self.handle(Input::Pinged { peer, link: *link, latency });
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%peer, %error, "a ping failed");
                     if let (ping::Failure::Timeout | ping::Failure::Other { .. }, Some(link)) =
@@ -104,7 +108,7 @@ impl Driver {
             },
             BehaviourEvent::Probes(probes::Event { peer, connection, latency }) => {
                 match (latency, self.links.get(&connection)) {
-                    (Some(latency), Some(_)) => self.handle(Input::Pinged { peer, latency }),
+                    (Some(latency), Some(link)) => self.handle(Input::Pinged { peer, link: *link, latency }),
                     (None, Some(link)) => self.handle(Input::ProbeFailed { link: *link }),
                     // It was closed meanwhile.
                     (_, None) => {}
@@ -129,17 +133,22 @@ impl Driver {
     fn lane_event(&mut self, event: wire::Event) {
         match event {
             wire::Event::Read { peer, batch, bytes } => self.handle(Input::Frames { peer, batch, bytes }),
-            wire::Event::Written { peer, counts, mut bytes } => {
+            // Of a connection that was given up the core has heard, with all that was on it.
+            wire::Event::Written { peer, connection, counts, mut bytes } => {
+                let Some(link) = self.links.get(&connection).copied() else { return };
                 for priority in Priority::ALL {
                     let count = counts[priority.lane()];
                     if count > 0 {
-                        self.handle(Input::Written { peer, priority, count, bytes: std::mem::take(&mut bytes) });
+                        let bytes = std::mem::take(&mut bytes);
+                        self.handle(Input::Written { peer, link, priority, count, bytes });
                     }
                 }
             }
-            wire::Event::Lost { peer, priority, count, with_link, reason } => {
+            wire::Event::Lost { peer, connection, priority, count, reason } => {
                 tracing::debug!(%peer, count, %reason, "frames were lost on their way");
-                self.handle(Input::Lost { peer, priority, count, with_link });
+                if let Some(link) = self.links.get(&connection) {
+                    self.handle(Input::Lost { peer, link: *link, priority, count });
+                }
             }
             wire::Event::Unsupported { peer } => self.handle(Input::Unsupported { peer }),
         }

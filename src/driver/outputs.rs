@@ -65,26 +65,27 @@ impl Driver {
                 // When there is no connection any more, it was closed meanwhile.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
-            Output::Transmit { peer, letter } => {
-                let priority = letter.priority;
-                if !self.swarm.behaviour_mut().lanes.send(peer, priority, Parcel::Letter(letter)) {
-                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
+            // A connection that is gone meanwhile has been told to the core as closed, with all that is sent on it.
+            Output::Transmit { peer, link, letter } => {
+                if let Some((_, connection)) = self.connections.get(&link) {
+                    let (priority, parcel) = (letter.priority, Parcel::Letter(letter));
+                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }
-            Output::Control { peer, content } => {
-                let priority = content.priority();
-                let parcel = match content {
-                    ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
-                    content => Parcel::Frame(wire::control_frame(content)),
-                };
-                if !self.swarm.behaviour_mut().lanes.send(peer, priority, parcel) {
-                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
+            Output::Control { peer, link, content } => {
+                if let Some((_, connection)) = self.connections.get(&link) {
+                    let priority = content.priority();
+                    let parcel = match content {
+                        ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
+                        content => Parcel::Frame(wire::control_frame(content)),
+                    };
+                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }
-            Output::Forward { peer, priority, frame, hops } => {
-                let frame = Parcel::Frame(wire::with_hops(&frame, hops));
-                if !self.swarm.behaviour_mut().lanes.send(peer, priority, frame) {
-                    self.handle(Input::Lost { peer, priority, count: 1, with_link: true });
+            Output::Forward { peer, link, priority, frame, hops } => {
+                if let Some((_, connection)) = self.connections.get(&link) {
+                    let parcel = Parcel::Frame(wire::with_hops(&frame, hops));
+                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }
             Output::Verify { from, post } => self.verification.push(from, post),
@@ -136,7 +137,6 @@ impl Driver {
         let Some((peer, connection)) = self.connections.remove(&link) else { return };
         self.links.remove(&connection);
         self.swarm.close_connection(connection);
-        self.swarm.behaviour_mut().lanes.forget(peer, connection);
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 
@@ -191,6 +191,9 @@ fn trace(event: &NetworkEvent) {
         }
         NetworkEvent::MessageRejected { peer, reason, detail } => {
             tracing::warn!(%peer, reason = reason.as_str(), %detail, "rejected");
+        }
+        NetworkEvent::MessagesShed { priority, count } => {
+            tracing::warn!(?priority, count, "messages shed: too much waits to be sent");
         }
         NetworkEvent::MessagesMissed { count } => tracing::warn!(count, "messages missed: no subscriber took them"),
         NetworkEvent::StoreFailing { reason } => {

@@ -63,11 +63,12 @@ pub struct Messages {
     /// Whose turn it is, so that neither crowds the other out.
     kept_first: bool,
     missed: u64,
+    expired: u64,
 }
 
 impl Messages {
     pub(super) fn new(subscription: Subscription<ReceivedMessage>, kept: Reader) -> Self {
-        Self { subscription, kept, kept_first: true, missed: 0 }
+        Self { subscription, kept, kept_first: true, missed: 0, expired: 0 }
     }
 
     /// Confirms the message that this stream gave last, without asking for another: it is not handed over again. Call it
@@ -79,6 +80,11 @@ impl Messages {
     /// How many messages this subscriber has lost because it lagged.
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+
+    /// How many messages expired while they waited for this subscriber, and so were not given to it.
+    pub fn expired(&self) -> u64 {
+        self.expired
     }
 }
 
@@ -95,27 +101,44 @@ impl Messages {
     }
 }
 
+impl Messages {
+    /// The next one of all.
+    fn poll_any(&mut self, context: &mut Context<'_>) -> Poll<Option<ReceivedMessage>> {
+        self.kept.confirm();
+        if self.kept_first
+            && let Poll::Ready(Some(message)) = self.kept.poll_next(context)
+        {
+            self.kept_first = false;
+            return Poll::Ready(Some(message));
+        }
+        self.kept_first = true;
+        match self.poll_passing(context) {
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
+            // The end of the one is the end of the other.
+            Poll::Pending => match self.kept.poll_next(context) {
+                Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
+                _ => Poll::Pending,
+            },
+        }
+    }
+}
+
 impl Stream for Messages {
     type Item = ReceivedMessage;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ReceivedMessage>> {
         let this = self.get_mut();
-        this.kept.confirm();
-        if this.kept_first
-            && let Poll::Ready(Some(message)) = this.kept.poll_next(context)
-        {
-            this.kept_first = false;
-            return Poll::Ready(Some(message));
-        }
-        this.kept_first = true;
-        match this.poll_passing(context) {
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
-            // The end of the one is the end of the other.
-            Poll::Pending => match this.kept.poll_next(context) {
-                Poll::Ready(Some(message)) => Poll::Ready(Some(message)),
-                _ => Poll::Pending,
-            },
+        loop {
+            let next = ready!(this.poll_any(context));
+            // What is only good for a time may have waited here too long.
+            let is_over =
+                |message: &ReceivedMessage| message.expires_at.is_some_and(|at| at <= platform::unix_millis());
+            if next.as_ref().is_some_and(is_over) {
+                this.expired += 1;
+                continue;
+            }
+            return Poll::Ready(next);
         }
     }
 }

@@ -191,6 +191,7 @@ mod tests {
             priority: Priority::Medium,
             delivery: Delivery::Direct,
             created_at: None,
+            expires_at: None,
             authenticity: Authenticity::Signed,
             redelivered: false,
             payload: Bytes::new(),

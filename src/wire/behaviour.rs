@@ -1,4 +1,4 @@
-//! Lanes in a swarm: which connection a frame takes, and what came of it.
+//! Lanes in a swarm: hands parcels to the connections that the core has chosen, and reports what came of them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,8 +10,8 @@ use libp2p::{
     core::{Endpoint, transport::PortUse},
     identity::Keypair,
     swarm::{
-        ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
-        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
     },
 };
 
@@ -24,7 +24,6 @@ use super::{
 use crate::{
     frame::{Incoming, Rejection},
     message::Priority,
-    peer::ConnectionKind,
 };
 
 /// Frames between neighbours, such as peer lists, may be this large whatever the limit for payloads is.
@@ -36,28 +35,20 @@ pub(crate) enum Event {
     /// Messages and what neighbours tell each other came in, each taken or rejected.
     Read { peer: PeerId, batch: Vec<Result<Incoming, Rejection>>, bytes: usize },
     /// So many parcels, counted by lane, were handed to the transport.
-    Written { peer: PeerId, counts: [usize; 3], bytes: usize },
-    /// So many parcels were on their way when their lane or connection broke; they may have arrived or not.
-    /// `with_link`: it was the connection.
-    Lost { peer: PeerId, priority: Priority, count: usize, with_link: bool, reason: String },
+    Written { peer: PeerId, connection: ConnectionId, counts: [usize; 3], bytes: usize },
+    /// So many parcels were on their way when their lane broke; they may have arrived or not. What is lost with a
+    /// connection is not reported: its end tells.
+    Lost { peer: PeerId, connection: ConnectionId, priority: Priority, count: usize, reason: String },
     /// The peer doesn't speak `/cpc/1.0.0`.
     Unsupported { peer: PeerId },
-}
-
-struct Link {
-    id: ConnectionId,
-    relayed: bool,
-    /// Parcels given to it of which nothing is known yet, by lane.
-    outstanding: [usize; 3],
-    /// Those that it gets at once when the swarm polls next.
-    parcels: Vec<(Priority, Parcel)>,
 }
 
 /// `/cpc/1.0.0` in a swarm.
 pub(crate) struct Behaviour {
     key: Keypair,
     limits: Limits,
-    links: HashMap<PeerId, Vec<Link>>,
+    /// What connections get at once when the swarm polls next. Bounded by what the core lets be unwritten.
+    parcels: HashMap<ConnectionId, Vec<(Priority, Parcel)>>,
     /// Bounded by what the swarm's connections may report before it takes that, and by the number of connections.
     events: VecDeque<Event>,
     /// Connections for which parcels wait.
@@ -69,64 +60,16 @@ impl Behaviour {
     pub(crate) fn new(key: Keypair, max_payload: usize) -> Self {
         let max_frame = max_payload.max(MIN_FRAME_LIMIT) + MAX_FRAME_OVERHEAD;
         let limits = Limits { max_frame, max_payload };
-        Self { key, limits, links: HashMap::new(), events: VecDeque::new(), waiting: VecDeque::new() }
+        Self { key, limits, parcels: HashMap::new(), events: VecDeque::new(), waiting: VecDeque::new() }
     }
 
-    /// Sends something by the peer's best connection: direct before relayed, older before newer. False when the peer is
-    /// not connected.
-    pub(crate) fn send(&mut self, peer: PeerId, priority: Priority, parcel: Parcel) -> bool {
-        let best = self.links.get_mut(&peer).and_then(|links| links.iter_mut().min_by_key(|link| link.relayed));
-        let Some(link) = best else { return false };
-        link.outstanding[priority.lane()] += 1;
-        if link.parcels.is_empty() {
-            self.waiting.push_back((peer, link.id));
+    /// Sends something by a connection. One that is gone takes nothing, which its end has told or will tell.
+    pub(crate) fn send(&mut self, peer: PeerId, connection: ConnectionId, priority: Priority, parcel: Parcel) {
+        let parcels = self.parcels.entry(connection).or_default();
+        if parcels.is_empty() {
+            self.waiting.push_back((peer, connection));
         }
-        link.parcels.push((priority, parcel));
-        true
-    }
-
-    fn handler(&mut self, peer: PeerId, id: ConnectionId, address: &Multiaddr) -> LaneHandler {
-        let relayed = ConnectionKind::of(address) == ConnectionKind::Relayed;
-        self.links.entry(peer).or_default().push(Link { id, relayed, outstanding: [0; 3], parcels: Vec::new() });
-        LaneHandler::new(peer, self.key.clone(), self.limits)
-    }
-
-    fn link(&mut self, peer: PeerId, id: ConnectionId) -> Option<&mut Link> {
-        self.links.get_mut(&peer)?.iter_mut().find(|link| link.id == id)
-    }
-
-    /// Tells what became of parcels and takes them off their connection's account; one that is gone has been settled as a
-    /// whole.
-    fn settle(&mut self, peer: PeerId, id: ConnectionId, outcome: Outcome) {
-        let Some(link) = self.link(peer, id) else { return };
-        let (Outcome::Written { counts, .. } | Outcome::Lost { counts, .. }) = &outcome;
-        for (outstanding, count) in link.outstanding.iter_mut().zip(counts) {
-            *outstanding = outstanding.saturating_sub(*count);
-        }
-        match outcome {
-            Outcome::Written { counts, bytes } => self.events.push_back(Event::Written { peer, counts, bytes }),
-            Outcome::Lost { counts, reason } => self.lost(peer, counts, false, &reason),
-        }
-    }
-
-    fn lost(&mut self, peer: PeerId, counts: [usize; 3], with_link: bool, reason: &str) {
-        for priority in Priority::ALL {
-            let count = counts[priority.lane()];
-            if count > 0 {
-                self.events.push_back(Event::Lost { peer, priority, count, with_link, reason: reason.to_owned() });
-            }
-        }
-    }
-
-    /// A connection is gone, or given up: nothing is sent by it any more.
-    pub(crate) fn forget(&mut self, peer: PeerId, id: ConnectionId) {
-        let Some(links) = self.links.get_mut(&peer) else { return };
-        let Some(at) = links.iter().position(|link| link.id == id) else { return };
-        let link = links.remove(at);
-        if links.is_empty() {
-            self.links.remove(&peer);
-        }
-        self.lost(peer, link.outstanding, true, "the connection closed");
+        parcels.push((priority, parcel));
     }
 }
 
@@ -136,48 +79,39 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        id: ConnectionId,
+        _: ConnectionId,
         peer: PeerId,
-        local_address: &Multiaddr,
+        _local_address: &Multiaddr,
         _remote_address: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        // The remote address of a circuit may not name the relay; the local one does.
-        Ok(self.handler(peer, id, local_address))
+        Ok(LaneHandler::new(peer, self.key.clone(), self.limits))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        id: ConnectionId,
+        _: ConnectionId,
         peer: PeerId,
-        address: &Multiaddr,
+        _address: &Multiaddr,
         _role: Endpoint,
         _port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, id, address))
+        Ok(LaneHandler::new(peer, self.key.clone(), self.limits))
     }
 
-    fn on_swarm_event(&mut self, event: FromSwarm) {
-        // A connection that another behaviour refused after us never gets a "closed" of its own here; the swarm reports
-        // it as a failed dial or listen instead.
-        let (peer, id) = match event {
-            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => (peer_id, connection_id),
-            FromSwarm::DialFailure(failure) => match failure.peer_id {
-                Some(peer) => (peer, failure.connection_id),
-                None => return,
-            },
-            FromSwarm::ListenFailure(failure) => match failure.peer_id {
-                Some(peer) => (peer, failure.connection_id),
-                None => return,
-            },
-            _ => return,
-        };
-        self.forget(peer, id);
-    }
+    fn on_swarm_event(&mut self, _: FromSwarm) {}
 
-    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {
             HandlerEvent::Read { batch, bytes } => self.events.push_back(Event::Read { peer, batch, bytes }),
-            HandlerEvent::Sent(outcome) => self.settle(peer, id, outcome),
+            HandlerEvent::Sent(Outcome::Written { counts, bytes }) => {
+                self.events.push_back(Event::Written { peer, connection, counts, bytes });
+            }
+            HandlerEvent::Sent(Outcome::Lost { counts, reason }) => {
+                let lost = Priority::ALL.map(|priority| (priority, counts[priority.lane()]));
+                self.events.extend(lost.into_iter().filter(|(_, count)| *count > 0).map(|(priority, count)| {
+                    Event::Lost { peer, connection, priority, count, reason: reason.clone() }
+                }));
+            }
             HandlerEvent::Unsupported => self.events.push_back(Event::Unsupported { peer }),
         }
     }
@@ -188,9 +122,7 @@ impl NetworkBehaviour for Behaviour {
             return Poll::Ready(ToSwarm::GenerateEvent(event));
         }
         while let Some((peer, id)) = self.waiting.pop_front() {
-            let parcels = self.link(peer, id).map_or_else(Vec::new, |link| std::mem::take(&mut link.parcels));
-            // A connection may have closed meanwhile.
-            if !parcels.is_empty() {
+            if let Some(parcels) = self.parcels.remove(&id) {
                 let handler = NotifyHandler::One(id);
                 return Poll::Ready(ToSwarm::NotifyHandler { peer_id: peer, handler, event: Transmit { parcels } });
             }

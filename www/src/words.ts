@@ -83,6 +83,14 @@ const advice: Record<string, { title: string; advice: string }> = {
     title: "Too many messages are waiting.",
     advice: "Wait until some have arrived, then send this one again.",
   },
+  bytes_full: {
+    title: "Too many messages are waiting.",
+    advice: "Wait until some have arrived, then send this one again.",
+  },
+  peer_full: {
+    title: "Too many messages are waiting for this person.",
+    advice: "They may be away; wait until some have arrived.",
+  },
   too_large: { title: "That text is too long for this network.", advice: "Send it in several parts." },
   shutting_down: { title: "This page's node has stopped.", advice: "Reload the page to join again." },
   busy: { title: "The network is busy.", advice: "Try again in a moment." },
@@ -92,6 +100,7 @@ const advice: Record<string, { title: string; advice: string }> = {
   unacknowledged: { title: "No answer.", advice: "It may have arrived all the same." },
   rejected: { title: "Refused by the recipient.", advice: "Sending it again won't change that." },
   expired: { title: "Too late.", advice: "It was no longer worth delivering." },
+  shed: { title: "Too much was to be sent.", advice: "More urgent messages went first; try this one again." },
   shut_down: { title: "This page's node stopped first.", advice: "Reload the page, and send it again." },
 };
 

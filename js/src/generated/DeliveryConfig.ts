@@ -11,7 +11,8 @@ export type DeliveryConfig = {
  */
 timeout: Duration, 
 /**
- * How long an acknowledgement is awaited before the message is sent again. 100 ms to 5 min. Default 5 s.
+ * How long an acknowledgement is awaited at the longest before the message is sent again. How long it is really,
+ * follows from the round-trip times that are measured (RFC 6298). 100 ms to 5 min. Default 5 s.
  */
 acknowledgeTimeout: Duration, 
 /**

@@ -10,9 +10,23 @@ export type LimitsConfig = {
  */
 maxPayload: number, 
 /**
- * How many direct messages may wait or be under way, over all peers. 1 to 1000000. Default 10000.
+ * How many direct messages may wait or be under way, over all peers; of the higher priorities a quarter more, for
+ * which less urgent ones then give way. 1 to 1000000. Default 10000.
  */
 outboxMessages: number, 
+/**
+ * How many bytes these may hold, likewise. 65536 to 64 GiB. Default 64 MiB.
+ */
+outboxBytes: number, 
+/**
+ * How many direct messages may wait for one peer or be under way to it, so that one who is away leaves room for the
+ * others. 1 to 1000000. Default 8000.
+ */
+peerMessages: number, 
+/**
+ * How many bytes these may hold. 65536 to 64 GiB. Default 48 MiB.
+ */
+peerBytes: number, 
 /**
  * How many received messages wait for their subscribers. 16 to 65536. Default 1024. Where messages are kept (see
  * [`Durability`]), direct ones have as much room of their own, and are not acknowledged when it is full.

@@ -4,6 +4,7 @@ import type { ConnectionState } from "./ConnectionState.js";
 import type { DiscoverTarget } from "./DiscoverTarget.js";
 import type { DiscoverySource } from "./DiscoverySource.js";
 import type { MessageId } from "./MessageId.js";
+import type { Priority } from "./Priority.js";
 import type { RejectReason } from "./RejectReason.js";
 import type { StateCause } from "./StateCause.js";
 
@@ -98,6 +99,14 @@ detail: string, } | { "type": "broadcastTaken",
  * The message.
  */
 id: MessageId, } | { "type": "messagesMissed", 
+/**
+ * How many.
+ */
+count: number, } | { "type": "messagesShed", 
+/**
+ * Their priority.
+ */
+priority: Priority, 
 /**
  * How many.
  */

@@ -27,6 +27,10 @@ messagesDelivered: number,
  */
 messagesFailed: number, 
 /**
+ * Direct messages that gave way to more urgent ones; among those that failed.
+ */
+messagesShed: number, 
+/**
  * Received messages that no subscriber took in time, and posts that came faster than they could be checked.
  */
 messagesMissed: number, 

@@ -34,6 +34,11 @@ delivery: Delivery,
  */
 createdAt: number | null, 
 /**
+ * Until when it is worth showing, by this node's clock, milliseconds since the Unix epoch; `None` when it has no time
+ * to live. After that a subscriber doesn't get it any more.
+ */
+expiresAt: number | null, 
+/**
  * Who vouches for the author.
  */
 authenticity: Authenticity, 

@@ -63,9 +63,10 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
         "What peers sent that was rejected",
         labelled("reason", none.into_iter().chain(seen)),
     );
-    let plain: [(&str, &str, u64); 6] = [
+    let plain: [(&str, &str, u64); 7] = [
         ("messages_delivered", "Direct messages whose receipt says delivered", stats.messages_delivered),
         ("messages_failed", "Direct messages whose receipt says failed or expired", stats.messages_failed),
+        ("messages_shed", "Direct messages that gave way to more urgent ones", stats.messages_shed),
         ("messages_missed", "Received messages that no subscriber took in time", stats.messages_missed),
         ("messages_deferred", "Direct messages not taken for want of room or storage", stats.messages_deferred),
         ("messages_duplicate", "Copies of messages that had arrived before", stats.duplicates),
@@ -175,6 +176,7 @@ mod tests {
             bytes_sent: 7,
             dials_failed: 8,
             outbox: 9,
+            messages_shed: 10,
             ..NetworkStats::default()
         };
         let status = status();
@@ -196,6 +198,7 @@ mod tests {
             "cpc_received_bytes_total 0",
             "cpc_dials_failed_total 8",
             "cpc_outbox_messages 9",
+            "cpc_messages_shed_total 10",
             "cpc_peers_connected 3",
             "cpc_peers_known 5",
             "cpc_uptime_seconds 1.5",

@@ -242,6 +242,7 @@ mod tests {
             priority: Priority::High,
             delivery,
             created_at: Some(1),
+            expires_at: None,
             authenticity: Authenticity::Signed,
             redelivered: false,
             payload: payload.to_vec().into(),

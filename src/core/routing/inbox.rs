@@ -4,35 +4,24 @@
 //! as long as the sender is among the remembered ones. What is older than all that is remembered of it is refused rather
 //! than taken twice.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
 use super::{
     journal::Journal,
+    ranges::Ranges,
     records::{self, WindowRow},
+    seen::{Seen, Verdict, Way},
 };
 use crate::{
     config::NetworkConfig,
     core::Now,
     event::RejectReason,
     frame::{Addressing, Frame, NonceRange, Rejection},
-    message::{Authenticity, Delivery, GroupName, MessageId, Priority, ReceivedMessage},
+    message::{Authenticity, Delivery, GroupName, MessageId, ReceivedMessage},
     rows::{Change, Key, Shelf},
 };
-
-/// Clocks of honest nodes differ; a message is not called expired for less.
-pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
-
-/// Nonces remembered of one sender in one priority and by one way. Twice what the outbox lets be unacknowledged, so that
-/// whatever is sent again is still remembered.
-const WINDOW: usize = 2 * super::outbox::UNACKNOWLEDGED;
-
-/// Nonces remembered in all, for each sender that may be remembered.
-const NONCES_PER_SENDER: usize = 16;
 
 /// Acknowledgement ranges in one frame.
 const MAX_RANGES: usize = 512;
@@ -61,13 +50,13 @@ pub(crate) enum Checked {
 pub(crate) struct Inbox {
     seen: Seen,
     /// Nonces to acknowledge, by the neighbour that sent them.
-    acknowledge: BTreeMap<PeerId, BTreeSet<u64>>,
+    acknowledge: BTreeMap<PeerId, Ranges>,
 }
 
 impl Inbox {
     /// Remembers what up to `senders` senders sent; `keep` says that it is written down too.
     pub(crate) fn new(senders: usize, keep: bool) -> Self {
-        Self { seen: Seen { keep, ..Seen::new(senders) }, acknowledge: BTreeMap::new() }
+        Self { seen: Seen::new(senders, keep), acknowledge: BTreeMap::new() }
     }
 
     /// Takes up what an earlier run remembered.
@@ -77,18 +66,17 @@ impl Inbox {
 
     /// Whether something is remembered that is not written down yet.
     pub(crate) fn has_marks(&self) -> bool {
-        !self.seen.dirty.is_empty() || !self.seen.gone.is_empty()
+        self.seen.has_marks()
     }
 
     /// Writes down what is remembered and was not before.
     pub(crate) fn write_marks(&mut self, journal: &mut Journal) {
-        for slot in std::mem::take(&mut self.seen.gone) {
+        let (gone, changed) = self.seen.take_marks();
+        for slot in gone {
             journal.add(Change::Remove(Shelf::Seen, slot), false);
         }
-        for way in std::mem::take(&mut self.seen.dirty) {
-            if let Some((slot, row)) = self.seen.row(way) {
-                journal.add(Change::Put(Shelf::Seen, slot, records::write_window(&row)), false);
-            }
+        for (slot, row) in changed {
+            journal.add(Change::Put(Shelf::Seen, slot, records::write_window(&row)), false);
         }
     }
 
@@ -126,13 +114,15 @@ impl Inbox {
             let detail = format!("{} hops, the limit is {}", frame.hops, config.propagation.max_hops);
             return rejected(RejectReason::TooManyHops, detail);
         }
-        if let (Some(ttl), Some(created_at)) = (frame.ttl, frame.created_at) {
-            let age = Duration::from_millis(now.unix_millis.saturating_sub(created_at));
-            if age > ttl + CLOCK_TOLERANCE {
-                return rejected(RejectReason::Expired, format!("it is {age:?} old, its time to live was {ttl:?}"));
-            }
-        }
         let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane: arrival.by_lane };
+        let age = frame.created_at.map(|created_at| self.seen.age(now, way, created_at, frame.ttl));
+        let mut expires_at = None;
+        if let (Some(ttl), Some(age)) = (frame.ttl, age) {
+            let Some(left) = ttl.checked_sub(age).filter(|left| !left.is_zero()) else {
+                return rejected(RejectReason::Expired, format!("it is {age:?} old, its time to live was {ttl:?}"));
+            };
+            expires_at = Some(now.unix_millis.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+        }
         if delivery == Delivery::Direct && !arrival.has_room && !self.seen.decided(way, nonce) {
             return Ok(Checked::NoRoom);
         }
@@ -152,6 +142,7 @@ impl Inbox {
                     priority: frame.priority,
                     delivery,
                     created_at: frame.created_at,
+                    expires_at,
                     authenticity: frame.authenticity,
                     redelivered: false,
                     payload: frame.payload,
@@ -170,265 +161,9 @@ impl Inbox {
     pub(crate) fn take_acknowledgements(&mut self) -> Vec<(PeerId, Vec<NonceRange>)> {
         let mut frames = Vec::new();
         for (peer, nonces) in std::mem::take(&mut self.acknowledge) {
-            let ranges = ranges(nonces);
+            let ranges = nonces.into_vec();
             frames.extend(ranges.chunks(MAX_RANGES).map(|chunk| (peer, chunk.to_vec())));
         }
         frames
-    }
-}
-
-fn ranges(nonces: BTreeSet<u64>) -> Vec<NonceRange> {
-    let mut ranges = Vec::<NonceRange>::new();
-    for nonce in nonces {
-        match ranges.last_mut() {
-            Some(range) if range.last.checked_add(1) == Some(nonce) => range.last = nonce,
-            _ => ranges.push(NonceRange { first: nonce, last: nonce }),
-        }
-    }
-    ranges
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    New,
-    Seen,
-    TooOld,
-}
-
-/// How messages of one sender come nearly in order: by one priority, and by lane or gossip. Across these they don't.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Way {
-    sender: PeerId,
-    priority: Priority,
-    by_lane: bool,
-}
-
-/// Who sent what. The sender that was silent longest is forgotten first.
-struct Seen {
-    senders: usize,
-    windows: HashMap<Way, Window>,
-    /// Windows by when they were last used.
-    order: BTreeMap<u64, Way>,
-    uses: u64,
-    /// Nonces in all windows.
-    nonces: usize,
-    /// Whether windows are written down.
-    keep: bool,
-    /// Windows to write down, and the rows of those that are forgotten.
-    dirty: BTreeSet<Way>,
-    gone: Vec<Key>,
-    next_slot: Key,
-}
-
-#[derive(Default)]
-struct Window {
-    /// Where it is written down.
-    slot: Option<Key>,
-    last_use: u64,
-    /// Each nonce with the use that brought it.
-    recent: BTreeMap<u64, u64>,
-    /// Of a sender whose nonces rise: what is not above is older than everything remembered.
-    floor: Option<u64>,
-}
-
-impl Seen {
-    fn new(senders: usize) -> Self {
-        Self {
-            senders,
-            windows: HashMap::new(),
-            order: BTreeMap::new(),
-            uses: 0,
-            nonces: 0,
-            keep: false,
-            dirty: BTreeSet::new(),
-            gone: Vec::new(),
-            next_slot: 0,
-        }
-    }
-
-    /// Whether a nonce was here before, or is too old to tell.
-    fn decided(&self, way: Way, nonce: u64) -> bool {
-        self.windows.get(&way).is_some_and(|window| {
-            window.recent.contains_key(&nonce) || window.floor.is_some_and(|floor| nonce <= floor)
-        })
-    }
-
-    /// The row of a window and where it lies.
-    fn row(&mut self, way: Way) -> Option<(Key, WindowRow)> {
-        let window = self.windows.get_mut(&way)?;
-        let slot = *window.slot.get_or_insert_with(|| {
-            self.next_slot += 1;
-            self.next_slot - 1
-        });
-        let Way { sender, priority, by_lane } = way;
-        let nonces = window.recent.keys().copied().collect();
-        Some((slot, WindowRow { sender, priority, by_lane, floor: window.floor, nonces }))
-    }
-
-    /// A window as it was written down; of its nonces the highest count as the latest.
-    fn restore(&mut self, slot: Key, row: WindowRow) {
-        let WindowRow { sender, priority, by_lane, floor, nonces } = row;
-        self.next_slot = self.next_slot.max(slot.saturating_add(1));
-        let recent = nonces.into_iter().map(|nonce| {
-            self.uses += 1;
-            (nonce, self.uses)
-        });
-        let recent = recent.collect::<BTreeMap<_, _>>();
-        self.uses += 1;
-        self.nonces += recent.len();
-        let way = Way { sender, priority, by_lane };
-        self.order.insert(self.uses, way);
-        self.windows.insert(way, Window { slot: Some(slot), last_use: self.uses, recent, floor });
-        self.forget_beyond_limits();
-    }
-
-    fn check(&mut self, way: Way, nonce: u64, authenticity: Authenticity) -> Verdict {
-        self.uses += 1;
-        let window = self.windows.entry(way).or_default();
-        self.order.remove(&window.last_use);
-        window.last_use = self.uses;
-        self.order.insert(self.uses, way);
-        let before = window.recent.len();
-        let verdict = window.check(nonce, self.uses, authenticity);
-        self.nonces = self.nonces + window.recent.len() - before;
-        if self.keep && matches!(verdict, Verdict::New) {
-            self.dirty.insert(way);
-        }
-        self.forget_beyond_limits();
-        verdict
-    }
-
-    fn forget_beyond_limits(&mut self) {
-        let too_many = |seen: &Self| {
-            seen.windows.len() > seen.senders || seen.nonces > seen.senders.saturating_mul(NONCES_PER_SENDER)
-        };
-        while too_many(self)
-            && self.windows.len() > 1
-            && let Some((_, forgotten)) = self.order.pop_first()
-        {
-            let Some(window) = self.windows.remove(&forgotten) else { continue };
-            self.nonces -= window.recent.len();
-            self.dirty.remove(&forgotten);
-            self.gone.extend(window.slot);
-        }
-    }
-}
-
-impl Window {
-    fn check(&mut self, nonce: u64, now: u64, authenticity: Authenticity) -> Verdict {
-        if self.recent.contains_key(&nonce) {
-            return Verdict::Seen;
-        }
-        if self.floor.is_some_and(|floor| nonce <= floor) {
-            return Verdict::TooOld;
-        }
-        self.recent.insert(nonce, now);
-        if self.recent.len() > WINDOW {
-            match authenticity {
-                Authenticity::Signed => self.floor = self.recent.pop_first().map(|(nonce, _)| nonce),
-                // Nothing says that another implementation's nonces rise: the oldest half goes.
-                Authenticity::Connection => {
-                    let mut uses = self.recent.values().copied().collect::<Vec<_>>();
-                    uses.sort_unstable();
-                    let middle = uses[uses.len() / 2];
-                    self.recent.retain(|_, used| *used >= middle);
-                }
-            }
-        }
-        Verdict::New
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn way(sender: PeerId) -> Way {
-        Way { sender, priority: Priority::High, by_lane: true }
-    }
-
-    proptest! {
-        #[test]
-        fn rising_nonces_are_taken_once_in_any_nearby_order(
-            start in 0..u64::MAX - 10_000,
-            offsets in proptest::collection::vec(0..WINDOW as u64, 1..300),
-        ) {
-            let mut seen = Seen::new(100);
-            let (sender, mut taken) = (PeerId::random(), BTreeSet::new());
-            for offset in offsets {
-                let expected = if taken.insert(offset) { Verdict::New } else { Verdict::Seen };
-                prop_assert_eq!(seen.check(way(sender), start + offset + 1, Authenticity::Signed), expected);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_older_than_the_window_is_refused() {
-        let (mut seen, sender) = (Seen::new(100), PeerId::random());
-        let mut check = |nonce| seen.check(way(sender), nonce, Authenticity::Signed);
-        for nonce in 1..=WINDOW as u64 {
-            // Many messages to others lie between two to this node.
-            assert_eq!(check(nonce * 1000), Verdict::New);
-        }
-        assert_eq!(check(1000), Verdict::Seen);
-        assert_eq!(check(1500), Verdict::New, "it was late");
-        assert_eq!(check(1000), Verdict::TooOld);
-        // A restart: the next epoch.
-        assert_eq!(check(1 << 40), Verdict::New);
-        assert_eq!(check(1 << 40), Verdict::Seen);
-        assert_eq!(check(1000), Verdict::TooOld);
-    }
-
-    #[test]
-    fn slow_ways_do_not_make_messages_look_old() {
-        let (mut seen, sender) = (Seen::new(1000), PeerId::random());
-        for nonce in 2..5000 {
-            assert_eq!(seen.check(way(sender), nonce, Authenticity::Signed), Verdict::New);
-        }
-        for late in [Way { priority: Priority::Low, ..way(sender) }, Way { by_lane: false, ..way(sender) }] {
-            assert_eq!(seen.check(late, 1, Authenticity::Signed), Verdict::New);
-        }
-    }
-
-    #[test]
-    fn nonces_in_no_order_are_told_apart_too() {
-        let (mut seen, sender) = (Seen::new(1000), PeerId::random());
-        let mut check = |nonce| seen.check(way(sender), nonce, Authenticity::Connection);
-        for nonce in [u64::MAX, 0, 1 << 40, 7] {
-            assert_eq!(check(nonce), Verdict::New);
-            assert_eq!(check(nonce), Verdict::Seen);
-        }
-        for nonce in 1000..10_000 {
-            assert_eq!(check(nonce), Verdict::New);
-        }
-        assert!(seen.windows.values().all(|window| window.recent.len() <= WINDOW));
-    }
-
-    #[test]
-    fn the_memory_is_bounded_in_senders_and_in_nonces() {
-        let (mut seen, regular) = (Seen::new(10), PeerId::random());
-        for nonce in 1..100 {
-            seen.check(way(regular), nonce, Authenticity::Signed);
-            seen.check(way(PeerId::random()), 1, Authenticity::Signed);
-        }
-        assert_eq!((seen.windows.len(), seen.order.len()), (10, 10));
-        assert_eq!(seen.check(way(regular), 99, Authenticity::Signed), Verdict::Seen);
-        for _ in 0..5 {
-            let busy = PeerId::random();
-            for nonce in 1..100 {
-                seen.check(way(busy), nonce, Authenticity::Signed);
-            }
-        }
-        assert!(seen.nonces <= 10 * NONCES_PER_SENDER, "{}", seen.nonces);
-        assert_eq!(seen.nonces, seen.windows.values().map(|window| window.recent.len()).sum::<usize>());
-    }
-
-    #[test]
-    fn acknowledgements_are_few_ranges() {
-        let first_last = |range: &NonceRange| (range.first, range.last);
-        let ranges = ranges(BTreeSet::from([1, 2, 3, 7, 9, 10, u64::MAX]));
-        assert_eq!(ranges.iter().map(first_last).collect::<Vec<_>>(), [(1, 3), (7, 7), (9, 10), (u64::MAX, u64::MAX)]);
     }
 }

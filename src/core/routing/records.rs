@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use crate::{
-    frame::{Addressing, Letter},
+    frame::{Addressing, Letter, NonceRange},
     message::{Authenticity, Delivery, MessageId, MessageKind, Priority, ReceivedMessage},
 };
 
@@ -60,6 +60,7 @@ pub(super) fn write_received(messages: &[ReceivedMessage]) -> Bytes {
         row.priority(message.priority);
         // 0 stands for none, so all others move up by one.
         row.number(message.created_at.map_or(0, |created_at| created_at.saturating_add(1)));
+        row.number(message.expires_at.map_or(0, |expires_at| expires_at.saturating_add(1)));
         row.number(u64::from(message.authenticity == Authenticity::Connection));
         row.bytes(&message.payload);
     }
@@ -80,6 +81,7 @@ pub(super) fn read_received(row: &Bytes) -> Result<Vec<ReceivedMessage>, Unreada
             priority: row.priority()?,
             delivery: Delivery::Direct,
             created_at: row.number()?.checked_sub(1),
+            expires_at: row.number()?.checked_sub(1),
             authenticity: if row.number()? == 0 { Authenticity::Signed } else { Authenticity::Connection },
             redelivered: true,
             payload: row.bytes()?,
@@ -96,24 +98,29 @@ pub(super) struct WindowRow {
     pub(super) priority: Priority,
     pub(super) by_lane: bool,
     pub(super) floor: Option<u64>,
-    /// Rising.
-    pub(super) nonces: Vec<u64>,
+    /// Rising, and apart from each other.
+    pub(super) ranges: Vec<NonceRange>,
+    /// Nonces of a sender whose nonces don't rise, the oldest first.
+    pub(super) random: Vec<u64>,
 }
 
 pub(super) fn write_window(window: &WindowRow) -> Bytes {
-    let mut row = Writer::new(2 * window.nonces.len() + 64);
+    let mut row = Writer::new(4 * window.ranges.len() + 10 * window.random.len() + 64);
     row.bytes(&window.sender.to_bytes());
     row.priority(window.priority);
     row.number(u64::from(window.by_lane));
     row.number(u64::from(window.floor.is_some()));
     row.number(window.floor.unwrap_or(0));
-    row.number(window.nonces.len() as u64);
+    row.number(window.ranges.len() as u64);
     let mut last = 0;
-    for nonce in &window.nonces {
+    for range in &window.ranges {
         // As distances, which are small.
-        row.number(nonce.wrapping_sub(last));
-        last = *nonce;
+        row.number(range.first.wrapping_sub(last));
+        row.number(range.last.wrapping_sub(range.first));
+        last = range.last;
     }
+    row.number(window.random.len() as u64);
+    window.random.iter().for_each(|nonce| row.number(*nonce));
     row.0.into()
 }
 
@@ -122,13 +129,20 @@ pub(super) fn read_window(row: &Bytes) -> Result<WindowRow, Unreadable> {
     let (sender, priority, by_lane) = (row.peer()?, row.priority()?, row.number()? != 0);
     let (has_floor, floor) = (row.number()? != 0, row.number()?);
     let count = row.number()?;
-    let (mut nonces, mut last) = (Vec::new(), 0_u64);
+    let (mut ranges, mut random, mut next) = (Vec::<NonceRange>::new(), Vec::new(), 0_u64);
     for _ in 0..count {
-        last = last.wrapping_add(row.number()?);
-        nonces.push(last);
+        let first = next.checked_add(row.number()?);
+        let last = first.and_then(|first| Some((first, first.checked_add(row.number().ok()?)?)));
+        let Some((first, last)) = last else { return Err("a range of nonces has no end".to_owned()) };
+        ranges.push(NonceRange { first, last });
+        next = last;
+    }
+    let count = row.number()?;
+    for _ in 0..count {
+        random.push(row.number()?);
     }
     row.end()?;
-    Ok(WindowRow { sender, priority, by_lane, floor: has_floor.then_some(floor), nonces })
+    Ok(WindowRow { sender, priority, by_lane, floor: has_floor.then_some(floor), ranges, random })
 }
 
 /// A single number.
@@ -279,6 +293,7 @@ mod tests {
     prop_compose! {
         fn received()(
             nonce: u64, kind in kind(), priority in priority(), created_at in proptest::option::of(0..u64::MAX),
+            expires_at in proptest::option::of(0..u64::MAX),
             signed: bool, payload in bytes(),
         ) -> ReceivedMessage {
             let sender = PeerId::random();
@@ -289,6 +304,7 @@ mod tests {
                 priority,
                 delivery: Delivery::Direct,
                 created_at,
+                expires_at,
                 authenticity: if signed { Authenticity::Signed } else { Authenticity::Connection },
                 redelivered: true,
                 payload,
@@ -301,13 +317,15 @@ mod tests {
         fn rows_read_back(
             letter in letter(PeerId::from_bytes(&[&[0, 36, 8, 1, 18, 32][..], &[7; 32]].concat()).expect("a peer id")),
             messages in proptest::collection::vec(received(), 0..4),
-            floor: Option<u64>, nonces in proptest::collection::btree_set(any::<u64>(), 0..50), mark: u64,
+            floor: Option<u64>, ends in proptest::collection::btree_set(any::<u64>(), 0..50), mark: u64,
+            random in proptest::collection::vec(any::<u64>(), 0..50),
         ) {
             let Addressing::Peer(peer) = letter.addressing else { unreachable!() };
             prop_assert_eq!(read_letter(&write_letter(&peer, &letter)), Ok((peer, letter)));
             prop_assert_eq!(read_received(&write_received(&messages)), Ok(messages));
-            let nonces = nonces.into_iter().collect();
-            let window = WindowRow { sender: peer, priority: Priority::Low, by_lane: true, floor, nonces };
+            let ends = ends.into_iter().collect::<Vec<_>>();
+            let ranges = ends.chunks_exact(2).map(|ends| NonceRange { first: ends[0], last: ends[1] }).collect();
+            let window = WindowRow { sender: peer, priority: Priority::Low, by_lane: true, floor, ranges, random };
             prop_assert_eq!(read_window(&write_window(&window)), Ok(window));
             prop_assert_eq!(read_mark(&write_mark(mark)), Ok(mark));
         }

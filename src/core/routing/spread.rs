@@ -125,7 +125,7 @@ impl Spread {
             self.copy_came(now, from, &post, random);
             return Arrived::Known;
         }
-        if is_over(&post, now, super::inbox::CLOCK_TOLERANCE) {
+        if is_over(post.expires_at, now) {
             self.missing.end(&post.id);
             return Arrived::Refused(RejectReason::Expired, "its time to live was over when it came".to_owned());
         }
@@ -331,7 +331,7 @@ impl Spread {
                 && let Some(id) = neighbour.news.pop_first()
             {
                 // What is not kept any more can't be asked for.
-                if self.posts.get(&id).is_some_and(|kept| !is_over(&kept.post, now, Duration::ZERO)) {
+                if self.posts.get(&id).is_some_and(|kept| !is_over(kept.post.expires_at, now)) {
                     neighbour.note.have.push(id);
                     self.stats.told += 1;
                 }
@@ -355,7 +355,7 @@ impl Spread {
                 while outbox.has_room(&peer, priority)
                     && let Some(copy) = neighbour.dequeue(priority)
                 {
-                    if copy.expires_at.is_some_and(|at| at < now.unix_millis) {
+                    if is_over(copy.expires_at, now) {
                         continue;
                     }
                     match copy.passing {

@@ -167,7 +167,7 @@ impl Spread {
     fn wants(&mut self, now: Now, peer: PeerId, id: &PostId) {
         let Some(kept) = self.posts.get(id) else { return };
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
-        let late = super::is_over(&kept.post, now, Duration::ZERO);
+        let late = super::is_over(kept.post.expires_at, now);
         let post = kept.post.clone();
         let hops = if post.author == self.local { 0 } else { kept.hops.saturating_add(1) };
         if !neighbour.takes_part(&post.topic) || late || hops > self.config.max_hops {

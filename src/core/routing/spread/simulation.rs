@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::*;
-use crate::frame::Passing;
+use crate::{
+    core::{Link, LinkId},
+    frame::Passing,
+    peer::ConnectionKind,
+};
 
 /// What is on its way.
 enum Parcel {
@@ -40,13 +44,28 @@ pub(super) fn peer(number: usize) -> PeerId {
     PeerId::from_bytes(&bytes).expect("a peer id")
 }
 
+/// One that is connected to so many peers.
+pub(super) fn outbox(config: &NetworkConfig, count: usize) -> Outbox {
+    let mut outbox = Outbox::new(config);
+    for number in 0..count {
+        outbox.link_opened(peer(number), &link(number));
+    }
+    outbox
+}
+
+/// The connection to a peer.
+pub(super) fn link(number: usize) -> Link {
+    let address = "/ip4/192.0.2.1/tcp/1".parse().expect("an address");
+    Link { id: LinkId(number as u64), kind: ConnectionKind::Tcp, address, outbound: true }
+}
+
 impl Net {
     pub(super) fn new(seed: u64, count: usize, configure: impl Fn(&mut NetworkConfig)) -> Self {
         let mut config = NetworkConfig::default();
         configure(&mut config);
         let node = |number: usize| Node {
             spread: Spread::new(peer(number), &config),
-            outbox: Outbox::new(&config.delivery),
+            outbox: outbox(&config, count),
             random: Random::new(seed ^ number as u64),
             got: BTreeMap::new(),
         };
@@ -135,8 +154,10 @@ impl Net {
         spread.pump(self.now, outbox, &mut out);
         let mut parcels = Vec::new();
         for output in out {
-            let Output::Forward { peer, priority, frame, hops } = output else { panic!("only posts: {output:?}") };
-            outbox.settled(peer, priority, 1);
+            let Output::Forward { peer, link, priority, frame, hops } = output else {
+                panic!("only posts: {output:?}")
+            };
+            outbox.written(self.now, peer, link, priority, 1);
             let id = PostId(frame[..].try_into().expect("an id"));
             parcels.push((peer, Parcel::Post(Post { hops, ..self.frames[&id].clone() })));
         }

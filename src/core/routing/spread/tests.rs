@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    simulation::{Net, peer},
+    simulation::{Net, link, outbox, peer},
     *,
 };
 
@@ -227,7 +227,7 @@ fn one(configure: impl Fn(&mut NetworkConfig)) -> (Spread, Outbox, Random, Now) 
         let joined = vec![(Topic::All, Duration::ZERO)];
         spread.hear(now, peer(neighbour), false, SpreadNote { hello: true, joined, ..SpreadNote::default() });
     }
-    (spread, Outbox::new(&config.delivery), Random::new(1), now)
+    (spread, outbox(&config, 4), Random::new(1), now)
 }
 
 fn post(number: u8, priority: Priority) -> Post {
@@ -308,13 +308,14 @@ fn for_a_slow_neighbour_the_least_urgent_posts_are_dropped_and_nobody_else_waits
         spread.verified(now, &post.id, true, &mut random);
         for (to, ..) in forwarded(&mut spread, &mut outbox, now) {
             assert_eq!(to, peer(3));
-            outbox.settled(to, priority, 1);
+            let link = link(if to == peer(3) { 3 } else { 1 }).id;
+            outbox.written(now, to, link, priority, 1);
             to_others += 1;
         }
     }
     assert_eq!((to_others, spread.stats.shed), (60, 44));
     for priority in Priority::ALL {
-        outbox.settled(peer(2), priority, 256);
+        outbox.written(now, peer(2), link(2).id, priority, 256);
     }
     let late = forwarded(&mut spread, &mut outbox, now);
     assert_eq!(late.len(), 16);
@@ -332,7 +333,7 @@ fn what_has_expired_goes_no_further() {
     let expiring = Post { expires_at: Some(now.unix_millis + 100), ..post(1, Priority::High) };
     assert!(matches!(spread.arrived(now, peer(1), expiring.clone(), &mut random), Arrived::Verify(_)));
     spread.verified(now, &expiring.id, true, &mut random);
-    let late = Now { unix_millis: now.unix_millis + 200, ..now };
+    let late = Now { unix_millis: now.unix_millis + 10_000, ..now };
     assert!(forwarded(&mut spread, &mut outbox, late).is_empty());
     let long_ago = Post { expires_at: Some(now.unix_millis - 60_000), ..post(2, Priority::High) };
     assert!(matches!(spread.arrived(now, peer(1), long_ago, &mut random), Arrived::Refused(RejectReason::Expired, _)));
