@@ -23,6 +23,7 @@ mod check;
 mod durations;
 mod propagation;
 mod source;
+mod transfers;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use builder::NetworkConfigBuilder;
 pub(crate) use durations::{millis, optional_millis};
 pub use propagation::{PropagationConfig, Strategy};
+pub use transfers::TransfersConfig;
 
 /// The whole configuration. In TOML each struct below is a table, in the environment a prefix
 /// (`CPC_NET_LIMITS__MAX_PAYLOAD`), in JavaScript a nested object with camel-case names (`limits.maxPayload`).
@@ -72,6 +74,8 @@ pub struct NetworkConfig {
     pub delivery: DeliveryConfig,
     /// How broadcasts spread.
     pub propagation: PropagationConfig,
+    /// Payloads that are streamed from a reader into a writer.
+    pub transfers: TransfersConfig,
     /// How many bytes may leave in a time.
     pub bandwidth: BandwidthConfig,
     /// What bounds memory.
@@ -93,6 +97,7 @@ impl Default for NetworkConfig {
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
             propagation: PropagationConfig::default(),
+            transfers: TransfersConfig::default(),
             bandwidth: BandwidthConfig::default(),
             limits: LimitsConfig::default(),
         }

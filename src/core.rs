@@ -9,6 +9,7 @@
 //! - `connections`: the state machine of each peer, retries, who is dialled when.
 //! - `discovery`: the peer book, bootstrap, peer exchange, relay reservations.
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
+//! - `transfers`: which payloads are under way, and when a cut one is tried again.
 //! - `keeping`: what of messages outlives the node.
 //! - `posting`: broadcasts between the app, the neighbours and strangers' gossip.
 //! - `trust`: scores.
@@ -24,6 +25,7 @@ mod keeping;
 mod posting;
 mod random;
 mod routing;
+mod transfers;
 mod trust;
 mod upgrades;
 mod view;
@@ -50,6 +52,7 @@ pub(crate) use input::{
     Search, Topic,
 };
 pub(crate) use routing::Restored;
+pub(crate) use transfers::{Judgement, TransferInput, TransferOutput};
 pub(crate) use view::PeerView;
 
 use connections::Connections;
@@ -57,6 +60,7 @@ use discovery::Discovery;
 use health::Health;
 use random::Random;
 use routing::Routing;
+use transfers::{Transfers, World};
 use trust::Trust;
 use upgrades::Upgrades;
 
@@ -93,6 +97,7 @@ pub(crate) struct Core {
     connections: Connections,
     discovery: Discovery,
     routing: Routing,
+    transfers: Transfers,
     trust: Trust,
     upgrades: Upgrades,
     health: Health,
@@ -118,6 +123,7 @@ impl Core {
             connections: Connections::new(&settings),
             discovery: Discovery::new(&settings),
             routing: Routing::new(settings.local, &settings.config),
+            transfers: Transfers::new(&settings.config.transfers),
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
@@ -205,6 +211,7 @@ impl Core {
                 self.changed.insert(peer);
                 self.deliver_mail(now, peer);
                 self.routing.outbox.tell_connected(peer, &mut self.out);
+                self.look_at_transfers(now);
             }
             Input::LinkClosed { peer, link, reason } => {
                 self.health.stats.connections_closed += 1;
@@ -218,6 +225,7 @@ impl Core {
                 if self.connections.state(&peer) == ConnectionState::Connected {
                     self.deliver_mail(now, peer);
                 }
+                self.look_at_transfers(now);
             }
             Input::DialFailed { dial, reason } => self.dial_failed(now, dial, &reason),
             Input::Identified { peer, facts } => {
@@ -288,6 +296,14 @@ impl Core {
                 );
             }
             Input::OwnRecord { record } => self.discovery.own_record(now, record),
+            Input::Transfer(input) => {
+                let (transfers, world) = self.transfers_and_world(now);
+                transfers.handle(world, input);
+                self.reach_for_transfers(now);
+            }
+            Input::Rejected { peer, rejection } => {
+                self.reject(now, peer, rejection, Way::Gossip);
+            }
             Input::Missed { count } => {
                 self.health.stats.messages_missed += count;
                 self.out.push_back(Output::Event(NetworkEvent::MessagesMissed { count }));
@@ -332,6 +348,8 @@ impl Core {
             self.routing.spread.next_deadline(),
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
+            self.transfers.next_deadline(),
+            (!self.transfers.wanted().is_empty()).then_some(self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
         .into_iter()
@@ -418,7 +436,30 @@ impl Core {
         self.discovery.dial_failed(now, &failed, reason, &mut self.random, &mut self.out);
         if let Some(peer) = failed.peer {
             self.routing.outbox.obstacle(peer, reason);
+            self.transfers.obstacle(&peer, reason);
             self.changed.insert(peer);
+        }
+    }
+
+    fn transfers_and_world<'a>(&'a mut self, now: Now) -> (&'a mut Transfers, World<'a>) {
+        let draining = self.draining_until.is_some();
+        let world =
+            World { now, connections: &self.connections, draining, stats: &mut self.health.stats, out: &mut self.out };
+        (&mut self.transfers, world)
+    }
+
+    /// Lets transfers see what has changed.
+    fn look_at_transfers(&mut self, now: Now) {
+        let (transfers, world) = self.transfers_and_world(now);
+        transfers.look(world);
+    }
+
+    /// Looks for a way to those whom a transfer waits for.
+    fn reach_for_transfers(&mut self, now: Now) {
+        for peer in self.transfers.wanted() {
+            if self.connections.state(&peer) == ConnectionState::Disconnected {
+                self.deliver_mail(now, peer);
+            }
         }
     }
 
@@ -540,7 +581,9 @@ impl Core {
                     self.health.sent(priority, left[priority.lane()]);
                 }
             }
-            ConnectionState::Disconnected if self.routing.outbox.has_mail(&peer) && !self.is_draining() => {
+            ConnectionState::Disconnected
+                if (self.routing.outbox.has_mail(&peer) || self.transfers.wants(&peer)) && !self.is_draining() =>
+            {
                 let dialable = self.discovery.addresses_for_dial(&peer, 0);
                 if dialable.is_empty() {
                     self.routing.outbox.obstacle(peer, "no address is known");
@@ -559,6 +602,7 @@ impl Core {
             for peer in self.routing.outbox.peers_with_mail() {
                 self.deliver_mail(now, peer);
             }
+            self.reach_for_transfers(now);
         }
         let retries = self.connections.due(now, &mut self.out);
         for (peer, attempt) in retries {
@@ -576,11 +620,14 @@ impl Core {
         let connections = &mut self.connections;
         self.upgrades.tick(now, connections, &mut self.out);
         self.discovery.tick(now, connections, &mut self.random, &mut self.out);
+        self.look_at_transfers(now);
     }
 
     fn drain(&mut self, now: Now) {
         if self.draining_until.is_none() {
             self.draining_until = Some(now.since_start + self.settings.config.delivery.drain_timeout);
+            let (transfers, world) = self.transfers_and_world(now);
+            transfers.drain(world);
         }
     }
 

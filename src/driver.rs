@@ -13,6 +13,7 @@ mod outputs;
 mod probes;
 mod sleep;
 mod snapshot;
+mod transfers;
 mod verification;
 
 use std::{
@@ -105,10 +106,13 @@ pub(crate) struct Driver {
     answers: HashMap<RequestId, oneshot::Sender<Result<PeerId, ConnectError>>>,
     next_request: u64,
     receipts: HashMap<u64, ReceiptWriter>,
+    transfers: transfers::Registry,
     journal: Option<Journal>,
     lock: Option<Lock>,
     /// What is told to the app once the snapshot says the same.
     news: VecDeque<News>,
+    /// Something was handed to the swarm to be sent since the app last heard news.
+    hands_over: bool,
     listening: bool,
     timer: Delay,
     timer_at: Option<Duration>,
@@ -137,6 +141,8 @@ enum Turn {
     Gossiped(gossip::Verified),
     Verified(Vec<verification::Verified>),
     Wake(Wake),
+    /// A handle of a transfer wants something.
+    Bell,
     Journal(Report),
     /// The app has confirmed all messages up to this serial number.
     Confirmed(u64),
@@ -191,10 +197,12 @@ impl Driver {
             reservations: HashMap::new(),
             answers: HashMap::new(),
             next_request: 0,
+            transfers: transfers::Registry::default(),
             receipts,
             journal,
             lock,
             news: VecDeque::new(),
+            hands_over: false,
             listening: false,
             timer: Delay::new(Duration::ZERO),
             timer_at: Some(Duration::ZERO),
@@ -224,6 +232,7 @@ impl Driver {
                 gossiped = self.gossip.next_verified().fuse() => Turn::Gossiped(gossiped),
                 verified = self.verification.next().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
+                _ = self.published.bell.recv().fuse() => Turn::Bell,
                 report = journal_report(self.journal.as_ref()).fuse() => Turn::Journal(report),
                 serial = self.published.kept.confirmed().fuse() => Turn::Confirmed(serial),
                 () = (&mut self.timer).fuse() => Turn::Timer,
@@ -237,6 +246,7 @@ impl Driver {
                 Turn::Gossiped(gossiped) => self.gossiped(gossiped),
                 Turn::Verified(verified) => self.verified(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
+                Turn::Bell => self.take_asks(),
                 Turn::Journal(Report { stored, failing }) => self.handle(Input::Journal { stored, failing }),
                 Turn::Confirmed(serial) => self.handle(Input::Confirmed { serial }),
                 Turn::Timer => {
@@ -245,7 +255,7 @@ impl Driver {
                 }
             }
             self.take_what_is_ready();
-            self.carry_out();
+            self.carry_out_and_let_leave().await;
         }
         self.close_journal().await;
         self.finish();
@@ -312,16 +322,20 @@ impl Driver {
             let Ok(command) = self.commands.try_recv() else { break };
             self.command(command);
         }
+        self.take_from_the_swarm();
+        for _ in 0..BATCH {
+            let Some(verified) = self.gossip.next_verified().now_or_never() else { break };
+            self.gossiped(verified);
+        }
+    }
+
+    fn take_from_the_swarm(&mut self) {
         for _ in 0..BATCH {
             if self.swarm.is_terminated() {
                 break;
             }
             let Some(Some(event)) = self.swarm.next().now_or_never() else { break };
             self.swarm_event(event);
-        }
-        for _ in 0..BATCH {
-            let Some(verified) = self.gossip.next_verified().now_or_never() else { break };
-            self.gossiped(verified);
         }
     }
 
@@ -352,6 +366,7 @@ impl Driver {
     /// The last words: what is left fails, and all who wait are told.
     fn finish(self) {
         drop(self.receipts);
+        self.transfers.stop();
         for (_, answer) in self.answers {
             // Whoever asked may be gone.
             let _ = answer.send(Err(ConnectError::ShuttingDown));

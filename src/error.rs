@@ -3,6 +3,7 @@
 //! JavaScript, logs and metrics share.
 
 pub(crate) mod parse;
+mod transfer;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 pub use parse::ParseError;
+pub use transfer::TransferError;
 
 use crate::message::{MessageId, Priority};
 

@@ -6,8 +6,10 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::TransferError,
     message::{MessageId, Priority},
     peer::{ConnectionKind, ConnectionState},
+    transfer::{TransferDirection, TransferId},
 };
 
 /// Something that happened. Several subscribers may listen; one that lags gets [`NetworkEvent::Lagged`] with how many
@@ -97,6 +99,34 @@ pub enum NetworkEvent {
     BroadcastTaken {
         /// The message.
         id: MessageId,
+    },
+    /// A transfer goes on. Told at most five times a second for each.
+    TransferProgress {
+        /// The transfer.
+        id: TransferId,
+        /// The other side.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        peer: PeerId,
+        /// Which way it goes.
+        direction: TransferDirection,
+        /// Bytes that the receiver has verified and written.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        transferred: u64,
+    },
+    /// A transfer is over.
+    TransferEnded {
+        /// The transfer.
+        id: TransferId,
+        /// The other side.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        peer: PeerId,
+        /// Which way it went.
+        direction: TransferDirection,
+        /// Bytes that the receiver has verified and written, as far as was told.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        transferred: u64,
+        /// Why it is not complete; nothing when it is.
+        error: Option<TransferError>,
     },
     /// Received messages that no subscriber took in time were dropped, the oldest first.
     MessagesMissed {
@@ -236,11 +266,13 @@ pub enum RejectReason {
     UnknownGroup,
     /// More lanes on one connection than anybody needs.
     TooManyLanes,
+    /// A chunk of a transfer that doesn't fit its hash.
+    CorruptChunk,
 }
 
 impl RejectReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [RejectReason; 12] = [
+    pub const ALL: [RejectReason; 13] = [
         RejectReason::Oversized,
         RejectReason::Malformed,
         RejectReason::Truncated,
@@ -253,6 +285,7 @@ impl RejectReason {
         RejectReason::ForgedRecord,
         RejectReason::UnknownGroup,
         RejectReason::TooManyLanes,
+        RejectReason::CorruptChunk,
     ];
 
     /// The stable name.
@@ -270,6 +303,7 @@ impl RejectReason {
             RejectReason::ForgedRecord => "forged_record",
             RejectReason::UnknownGroup => "unknown_group",
             RejectReason::TooManyLanes => "too_many_lanes",
+            RejectReason::CorruptChunk => "corrupt_chunk",
         }
     }
 }

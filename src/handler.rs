@@ -20,7 +20,7 @@ use crate::{
     config::{Durability, NetworkConfig, Strategy},
     core::{OutgoingMessage, Restored},
     driver::{Command, Driver, KeptMessages, Parts, Published},
-    error::{CommandError, ConnectError, SendError, StartError},
+    error::{CommandError, ConnectError, SendError, StartError, TransferError},
     event::DiscoverTarget,
     frame::{Addressing, Letter, Passing},
     identity::{Identity, next_epoch},
@@ -29,6 +29,8 @@ use crate::{
     platform::{self, Clock, Lock},
     receipt::{Places, Receipt, ReceiptWriter},
     store::{Journal, Store, unreadable},
+    transfer::{TransferDirection, TransferId, TransferKey, TransferOffer, TransferState},
+    transfers::{Outbox, Room, Transfer, TransferSource, Transfers, Watch},
     transport, wire,
 };
 
@@ -68,6 +70,8 @@ struct Inner {
     commands: Sender<Command>,
     published: Arc<Published>,
     places: Places,
+    /// Room for outgoing transfers.
+    transfers: Room,
     groups: Mutex<std::collections::BTreeSet<GroupName>>,
 }
 
@@ -100,7 +104,7 @@ impl NetworkHandler {
         let kept_messages = kept_messages(&config, identity.peer_id(), &places, first_nonce).await?;
 
         let (commands, receiver) = async_channel::bounded(config.limits.command_buffer);
-        let published = Arc::new(Published::new(config.limits.event_buffer, config.limits.message_buffer));
+        let published = Arc::new(Published::new(&config));
         let parts = Parts {
             config: config.clone(),
             identity: identity.clone(),
@@ -130,6 +134,7 @@ impl NetworkHandler {
         {
             store.write(transport::KEPT_BY_THE_TRANSPORT, &bytes).await?;
         }
+        let transfers = Room::new(config.transfers.max_waiting);
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -139,6 +144,7 @@ impl NetworkHandler {
                 commands,
                 published,
                 places,
+                transfers,
                 groups: Mutex::default(),
             }),
         })
@@ -316,6 +322,52 @@ impl NetworkHandler {
         F: Future<Output = ()> + Send + 'static,
     {
         streams::register(self.messages(), handler)
+    }
+}
+
+/// Transfers: payloads of any length, streamed.
+impl NetworkHandler {
+    /// Sends a payload of any length to one peer, from bytes, a file or a reader. The receiver's app is asked first. It
+    /// is read as fast as it is taken, in chunks that the receiver verifies; a transfer that is cut goes on where it was
+    /// as soon as the peer is connected again, within
+    /// [`resume_timeout`](crate::config::TransfersConfig::resume_timeout). Messages don't wait behind it.
+    ///
+    /// # Errors
+    /// When the offer is out of bounds, too many transfers wait already, or the node is shutting down or too busy.
+    pub fn send_transfer(
+        &self,
+        peer: PeerId,
+        offer: TransferOffer,
+        source: impl Into<TransferSource>,
+    ) -> Result<Transfer, TransferError> {
+        offer.check()?;
+        if peer == self.local_peer_id() {
+            return Err(TransferError::ToSelf { peer });
+        }
+        let source = source.into().into_inner();
+        let length = offer.length.or(source.length());
+        if let (Some(promised), Some(found)) = (offer.length, source.length())
+            && promised != found
+        {
+            return Err(TransferError::WrongLength { promised });
+        }
+        let place = self.inner.transfers.take()?;
+        let id = TransferId::from_numbers([platform::random(), platform::random()]);
+        let key = TransferKey { direction: TransferDirection::Outgoing, peer, id };
+        let watch = Watch::new(key, length, TransferState::Waiting, self.inner.published.desk.clone());
+        let transfer = Transfer::new(watch.clone());
+        let outbox = Arc::new(Outbox::new(TransferOffer { length, ..offer }, source, watch, place));
+        self.inner.commands.try_send(Command::SendTransfer { outbox }).map_err(|error| match error {
+            TrySendError::Full(_) => TransferError::Busy,
+            TrySendError::Closed(_) => TransferError::ShutDown,
+        })?;
+        Ok(transfer)
+    }
+
+    /// The payloads that others offer, as a stream. Each offer goes to one subscriber, which takes or refuses it; one
+    /// that nobody takes within [`offer_timeout`](crate::config::TransfersConfig::offer_timeout) is refused and counted.
+    pub fn transfers(&self) -> Transfers {
+        self.inner.published.offers.subscribe()
     }
 }
 

@@ -19,8 +19,8 @@
 //! `ARCHITECTURE.md` tells.
 //!
 //! # Not here yet
-//! Messages wait in memory only, not across a restart; payloads are protected on every connection, also past relays,
-//! but not sealed for their recipient alone; natively there is no hole punching yet.
+//! Payloads are protected on every connection, also past relays, but not sealed for their recipient alone; natively there
+//! is no hole punching yet.
 
 #![deny(missing_docs, unreachable_pub, rustdoc::broken_intra_doc_links)]
 
@@ -41,6 +41,8 @@ mod platform;
 mod receipt;
 mod rows;
 mod store;
+mod transfer;
+mod transfers;
 mod transport;
 mod wire;
 
@@ -59,6 +61,11 @@ pub use peer::{
     PropagationStats, StrategyStats,
 };
 pub use receipt::{QueueReason, Receipt, ReceiptState, Way};
+pub use transfer::{
+    MAX_KIND, MAX_META, MAX_NAME, PayloadHash, TransferDirection, TransferId, TransferOffer, TransferProgress,
+    TransferState,
+};
+pub use transfers::{IncomingTransfer, Transfer, TransferPrefix, TransferSource, Transfers};
 
 /// The body of the program `cpc-probe`.
 #[cfg(all(native, feature = "probe"))]

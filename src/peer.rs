@@ -255,6 +255,21 @@ pub struct NetworkStats {
     /// Dials that failed.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub dials_failed: u64,
+    /// Transfers that were completed, in either direction.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub transfers_finished: u64,
+    /// Transfers that will never be complete, in either direction.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub transfers_failed: u64,
+    /// Offers of other nodes that were refused: by the app, for want of room, or because nobody took them in time.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub offers_refused: u64,
+    /// Bytes of payloads handed to streams; what had to be sent again counts again.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub transfer_bytes_sent: u64,
+    /// Bytes of payloads that came in.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub transfer_bytes_received: u64,
     /// Direct messages that wait or are under way.
     pub outbox: usize,
 }

@@ -12,7 +12,7 @@ use browser as here;
 #[cfg(native)]
 use native as here;
 
-pub(crate) use here::{Disk, Lock, Storage, Wakes, offload, spawn, start, start_writer, swarm_config};
+pub(crate) use here::{Disk, File, Lock, Storage, Wakes, offload, spawn, start, start_writer, swarm_config};
 
 use std::{
     sync::{

@@ -26,17 +26,22 @@ fn same_or_written(file: &Path, fresh: &str) {
 
 #[test]
 fn the_wire_types_are_those_of_the_proto() {
-    let proto = root().join("proto");
-    let descriptors = protox::compile(["cpc.proto"], [&proto]).expect("proto/cpc.proto compiles");
-    let target = tempfile::tempdir().expect("a temporary folder");
-    prost_build::Config::new()
-        .bytes(["."])
-        .out_dir(target.path())
-        .compile_fds(descriptors)
-        .expect("the descriptors become Rust");
-    let generated = fs::read_to_string(target.path().join("cpc.rs")).expect("one file for the package cpc");
-    let fresh = format!("// Generated from proto/cpc.proto by `cargo xtask types`. Do not edit.\n\n{generated}");
-    same_or_written(&root().join("src/wire/generated.rs"), &fresh);
+    let wires = [("cpc", "src/wire/generated.rs"), ("transfer", "src/transfers/generated.rs")];
+    for (name, place) in wires {
+        let file = format!("{name}.proto");
+        let descriptors = protox::compile([&file], [&root().join("proto")]).expect("the proto compiles");
+        let package = descriptors.file.last().map(|file| file.package().to_owned()).expect("it has a package");
+        let target = tempfile::tempdir().expect("a temporary folder");
+        prost_build::Config::new()
+            .bytes(["."])
+            .out_dir(target.path())
+            .compile_fds(descriptors)
+            .expect("the descriptors become Rust");
+        let generated = target.path().join(format!("{package}.rs"));
+        let generated = fs::read_to_string(generated).expect("one file for the package");
+        let fresh = format!("// Generated from proto/{file} by `cargo xtask types`. Do not edit.\n\n{generated}");
+        same_or_written(&root().join(place), &fresh);
+    }
 }
 
 #[cfg(feature = "typescript")]
@@ -54,6 +59,7 @@ fn the_typescript_types_are_those_of_the_vocabulary() {
     PeerInfo::export_all(&config).expect("exported");
     ReceiptState::export_all(&config).expect("exported");
     ReceivedMessage::export_all(&config).expect("exported");
+    cpc_net::TransferProgress::export_all(&config).expect("exported");
     cpc_net::BroadcastScope::export_all(&config).expect("exported");
     cpc_net::Propagation::export_all(&config).expect("exported");
     cpc_net::DiscoverTarget::export_all(&config).expect("exported");

@@ -386,3 +386,28 @@ async fn a_neighbour_that_rejects_a_message_is_believed() {
     );
     assert!(!error.is_retryable());
 }
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_holds_up_nobody_else() {
+    let network = network();
+    let net = start(config(&network)).await;
+    let stuck = Stranger::connect(address(&net), net.local_peer_id()).await;
+    let quick = start(config(&network)).await;
+    let mut messages = quick.messages();
+    net.connect(address(&quick)).await.expect("connects");
+    // More than its window takes, so that they fill it, the system's buffers and the lane.
+    let payload = (0..60_000_u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect::<Vec<_>>();
+    let unread = (0..200)
+        .map(|_| {
+            net.send_message(stuck.peer(), Message::event(payload.clone()), Priority::High).expect("room in the outbox")
+        })
+        .collect::<Vec<_>>();
+    for round in 0..100 {
+        let receipt = net
+            .send_message(quick.local_peer_id(), Message::event(format!("{round}")), Priority::Low)
+            .expect("accepted");
+        assert_eq!(text(&mut messages).await, format!("{round}"));
+        assert_eq!(soon("the receipt", receipt.delivered()).await, Ok(()));
+    }
+    assert!(unread.iter().all(|receipt| !receipt.state().is_final()), "nobody has read them");
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use cpc_net::{
-    Message, MessageKind, Messages, Multiaddr, NetworkConfig, NetworkHandler, PeerId, Priority, Receipt,
+    Message, MessageKind, Messages, Multiaddr, NetworkConfig, NetworkHandler, PeerId, Priority, Receipt, TransferOffer,
     config::Security, error::SendError,
 };
 use futures::{StreamExt as _, future::try_join, stream::FuturesUnordered};
@@ -23,10 +23,6 @@ use crate::{
 /// Receipts that may be open while messages are sent as fast as they are taken: no more than the calls that wait for the
 /// network task by default, so that none is refused.
 const OPEN_RECEIPTS: usize = 1000;
-
-/// Into so large messages a large payload is cut, bytes: the largest by default. And so many are under way.
-const PART: usize = 64 * 1024;
-const PARTS_IN_FLIGHT: usize = 64;
 
 /// What a small message carries beside its payload that is its signature (Ed25519, RFC 8032).
 const SIGNATURE: usize = 64;
@@ -57,9 +53,9 @@ pub async fn listen(job: &Job) -> Result<(), Failure> {
     let net = start(config(job).listen("/ip4/127.0.0.1/tcp/0")).await?;
     let address = net.listen_addrs().into_iter().next().ok_or("the node listens nowhere")?;
     lines::tell(&json!({ "address": format!("{address}/p2p/{}", net.local_peer_id()) }))?;
-    let app = tokio::spawn(count_messages(net.clone()));
+    let apps = [tokio::spawn(count_messages(net.clone())), tokio::spawn(take_payloads(net.clone()))];
     lines::serve_until_told().await?;
-    app.abort();
+    apps.iter().for_each(tokio::task::JoinHandle::abort);
     net.shutdown().await;
     Ok(())
 }
@@ -84,6 +80,15 @@ async fn count_messages(net: NetworkHandler) -> Result<(), Failure> {
             let missed = messages.missed().to_be_bytes().to_vec();
             net.send_message(asker, Message::new(MessageKind::Control, missed), Priority::High)?;
         }
+    }
+    Ok(())
+}
+
+/// The listener's app takes every payload, and needs none of it.
+async fn take_payloads(net: NetworkHandler) -> Result<(), Failure> {
+    let mut offers = net.transfers();
+    while let Some(offer) = offers.next().await {
+        offer.accept(futures::io::sink())?;
     }
     Ok(())
 }
@@ -259,11 +264,11 @@ impl Sender {
         if answer.payload[..] == [0; 8] { Ok(sent) } else { Err("the listener's app missed messages".into()) }
     }
 
-    /// Sends a large payload in parts. Returns how long it took until the listener's app had them all.
-    async fn bulk(&mut self, payload: usize) -> Result<Duration, Failure> {
-        let part = Message::event(content(PART));
+    /// Sends a large payload. Returns how long it took until the listener had verified all of it and its app had it.
+    async fn bulk(&self, payload: usize) -> Result<Duration, Failure> {
+        let payload = content(payload);
         let begin = Instant::now();
-        self.counted(&part, Priority::Low, PARTS_IN_FLIGHT, |sent| sent * PART < payload).await?;
+        self.net.send_transfer(self.peer, TransferOffer::new("bench"), payload)?.finished().await?;
         Ok(begin.elapsed())
     }
 

@@ -95,6 +95,17 @@ export class DeliveryError extends CpcError {
 }
 
 /**
+ * A transfer was not begun, or will never be complete.
+ *
+ * Codes: `too_many`, `busy`, `peer_busy`, `unanswered`, `unreachable`, `stalled`, `corrupt` (these are retryable),
+ * `invalid_offer`, `to_self`, `shut_down`, `refused`, `unsupported`, `cancelled`, `cancelled_by_peer`, `too_long`,
+ * `wrong_length`, `wrong_hash`, `source_changed`, `source`, `writer`, `peer_failed`, `gone`.
+ */
+export class TransferError extends CpcError {
+  override name = "TransferError";
+}
+
+/**
  * An argument that is not what it should be: a peer id, an address, a group name, a payload. The message says what was
  * expected.
  *
@@ -111,6 +122,7 @@ const byArea: Readonly<Record<string, typeof CpcError>> = {
   connect: ConnectError,
   command: CommandError,
   delivery: DeliveryError,
+  transfer: TransferError,
   argument: ArgumentError,
 };
 

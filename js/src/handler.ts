@@ -2,6 +2,7 @@ import { ArgumentError, translated, translatedLater } from "./errors.js";
 import { Receipt } from "./receipt.js";
 import { runtime } from "./runtime.js";
 import { MessageStream, type MessageSubscription, Stream, type Subscription } from "./stream.js";
+import { type IncomingTransfer, type Transfer, offersOf, sendTransfer } from "./transfer.js";
 import type {
   Abortable,
   BroadcastScope,
@@ -18,6 +19,8 @@ import type {
   PeerInfo,
   Priority,
   ReceivedMessage,
+  TransferOptions,
+  TransferPayload,
 } from "./types.js";
 import { abortable, asyncDispose, reportUncaught } from "./waiting.js";
 import type { WasmNetworkHandler } from "./wasm.js";
@@ -264,6 +267,31 @@ export class NetworkHandler implements AsyncDisposable {
       }
     })().catch(reportUncaught);
     return () => void messages.return();
+  }
+
+  /**
+   * Sends a payload of any length to one peer, whose app is asked first. It is read as fast as it is taken, so its length
+   * costs no memory; a transfer that is cut goes on where it was when the peer is connected again. Messages don't wait
+   * behind it.
+   *
+   * @param payload - A `Blob` or `File`, a stream of bytes, bytes, or text.
+   * @param options - What the receiver is told of it; a `signal` that cancels it; `onProgress`.
+   * @throws {@link TransferError} when it is not begun.
+   * @throws {@link ArgumentError} when the peer id, the payload or the length is none.
+   */
+  sendTransfer(peer: PeerId, payload: TransferPayload, options: TransferOptions = {}): Transfer {
+    return sendTransfer(this.#wasm, this, peer, payload, options);
+  }
+
+  /**
+   * Subscribes to the payloads that others offer. Each offer goes to one subscription, and is refused when nobody takes
+   * it within `transfers.offerTimeout`.
+   *
+   * @param options - With a `signal` the subscription can be ended; the loop over it then ends without an error.
+   */
+  transfers(options: Abortable = {}): Subscription<IncomingTransfer> {
+    const source = translated(() => this.#wasm.transfers());
+    return new Stream(offersOf(source, this), this, options.signal);
   }
 
   /**

@@ -16,10 +16,12 @@ export {
   DeliveryError,
   SendError,
   StartError,
+  TransferError,
   type CpcErrorOptions,
 } from "./errors.js";
 export { NetworkHandler } from "./handler.js";
 export { init, version, type InitInput } from "./init.js";
 export { Receipt } from "./receipt.js";
+export { IncomingTransfer, Transfer } from "./transfer.js";
 export type { MessageSubscription, Subscription } from "./stream.js";
 export type * from "./types.js";

@@ -4,6 +4,7 @@
  */
 
 import type { MessageKind } from "./generated/MessageKind.js";
+import type { TransferProgress } from "./generated/TransferProgress.js";
 import type { NetworkConfig } from "./generated/NetworkConfig.js";
 import type { Propagation } from "./generated/Propagation.js";
 
@@ -47,6 +48,13 @@ export type { Security } from "./generated/Security.js";
 export type { StateCause } from "./generated/StateCause.js";
 export type { Strategy } from "./generated/Strategy.js";
 export type { StrategyStats } from "./generated/StrategyStats.js";
+export type { PayloadHash } from "./generated/PayloadHash.js";
+export type { TransferDirection } from "./generated/TransferDirection.js";
+// The same facts as the class `TransferError`, as a plain object inside events and states.
+export type { TransferError as TransferFailure } from "./generated/TransferError.js";
+export type { TransferId } from "./generated/TransferId.js";
+export type { TransferProgress } from "./generated/TransferProgress.js";
+export type { TransfersConfig } from "./generated/TransfersConfig.js";
 export type { TransportConfig } from "./generated/TransportConfig.js";
 export type { Way } from "./generated/Way.js";
 
@@ -88,6 +96,39 @@ export interface OutgoingMessage {
    */
   readonly propagation?: Propagation | undefined;
 }
+
+/** What a receiver is told of a payload before it takes it. All of it is the sender's word. */
+export interface TransferOffer {
+  /** For people, such as a file's name; never a path to be trusted. */
+  readonly name: string;
+  /** A media type, or the app's own word. */
+  readonly kind: string;
+  /** The app's own. */
+  readonly meta: Uint8Array;
+  /** Bytes in all; `null` when that is not known before the end. */
+  readonly length: number | null;
+  /** The payload's BLAKE3 hash, when it is promised. */
+  readonly hash: string | null;
+}
+
+/** What is said of a payload that is sent, and how to give it up. */
+export interface TransferOptions extends Abortable {
+  /** For people, such as a file's name; at most 255 bytes. Default: the `File`'s own, else nothing. */
+  readonly name?: string | undefined;
+  /** A media type, or the app's own word; at most 127 bytes. Default: the `Blob`'s own type, else nothing. */
+  readonly kind?: string | undefined;
+  /** The app's own, at most 4096 bytes; text travels as UTF-8. */
+  readonly meta?: Uint8Array | string | undefined;
+  /** Bytes in all, where the payload is a stream; known by itself otherwise. */
+  readonly length?: number | undefined;
+  /** The payload's BLAKE3 hash, 64 hexadecimal digits: the receiver then takes nothing else. */
+  readonly hash?: string | undefined;
+  /** Called some times a second while it goes on, and at its end. */
+  readonly onProgress?: ((progress: TransferProgress) => void) | undefined;
+}
+
+/** What can be sent as a transfer. A stream may be read once only; of the others a cut transfer reads again. */
+export type TransferPayload = Blob | ReadableStream<Uint8Array> | Uint8Array | string;
 
 /** What can be waited for can be given up. */
 export interface Abortable {

@@ -17,6 +17,9 @@ import type { Priority } from "./generated/Priority.js";
 import type { Propagation } from "./generated/Propagation.js";
 import type { ReceiptState } from "./generated/ReceiptState.js";
 import type { ReceivedMessage } from "./generated/ReceivedMessage.js";
+import type { TransferDirection } from "./generated/TransferDirection.js";
+import type { TransferProgress } from "./generated/TransferProgress.js";
+import type { TransferOffer } from "./types.js";
 
 /** Where the wasm module can come from; the same that `fetch` or `WebAssembly.instantiate` takes. */
 export type InitInput = string | URL | Request | Response | BufferSource | WebAssembly.Module;
@@ -44,6 +47,32 @@ export interface WasmReceipt {
   state(): ReceiptState;
   delivered(): Promise<void>;
   /** Must not be called while an `accepted` or a `delivered` is pending. */
+  free(): void;
+}
+
+/** A transfer under way. */
+export interface WasmTransfer {
+  id(): string;
+  peer(): string;
+  direction(): TransferDirection;
+  progress(): TransferProgress;
+  finished(): Promise<string>;
+  cancel(): void;
+  /** Must not be called while a `finished` is pending. */
+  free(): void;
+}
+
+/** An offer of another node. */
+export interface WasmIncomingTransfer {
+  peer(): string;
+  id(): string;
+  offer(): TransferOffer;
+  accept(
+    read: ((offset: number, length: number) => Promise<Uint8Array>) | null | undefined,
+    write: (bytes: Uint8Array) => Promise<void> | undefined,
+    close: () => void,
+  ): Promise<WasmTransfer>;
+  refuse(reason: string): void;
   free(): void;
 }
 
@@ -79,6 +108,18 @@ export interface WasmNetworkHandler {
   networkStats(): NetworkStats;
   events(): WasmStream<NetworkEvent>;
   messages(): WasmMessageStream;
+  sendTransfer(
+    peer: string,
+    name: string,
+    kind: string,
+    meta: Uint8Array,
+    length: number | null | undefined,
+    hash: string | null | undefined,
+    bytes: Uint8Array | null | undefined,
+    read: ((offset: number, length: number) => Promise<Uint8Array>) | null | undefined,
+    pull: (() => Promise<Uint8Array | undefined>) | null | undefined,
+  ): WasmTransfer;
+  transfers(): WasmStream<WasmIncomingTransfer>;
   shutdown(): Promise<void>;
   free(): void;
 }

@@ -1,8 +1,24 @@
 /** A stand-in for the compiled network: it keeps what it is told and does what the test says. */
 
 import { replaceGlue } from "../src/runtime.js";
-import type { NetworkEvent, NetworkStats, NetworkStatus, PeerInfo, ReceiptState, ReceivedMessage } from "../src/index.js";
-import type { WasmMessageStream, WasmModule, WasmNetworkHandler, WasmReceipt, WasmStream } from "../src/wasm.js";
+import type {
+  NetworkEvent,
+  NetworkStats,
+  NetworkStatus,
+  PeerInfo,
+  ReceiptState,
+  ReceivedMessage,
+  TransferProgress,
+} from "../src/index.js";
+import type {
+  WasmIncomingTransfer,
+  WasmMessageStream,
+  WasmModule,
+  WasmNetworkHandler,
+  WasmReceipt,
+  WasmStream,
+  WasmTransfer,
+} from "../src/wasm.js";
 
 /** A promise with its ends in hand. */
 export class Later<Value> {
@@ -131,6 +147,47 @@ export class FakeReceipt implements WasmReceipt {
   }
 }
 
+export class FakeTransfer implements WasmTransfer {
+  current: TransferProgress = { transferred: 0, length: null, state: "running" };
+  cancelled = 0;
+  readonly end = new Later<string>();
+
+  id = () => "ab".repeat(16);
+  peer = () => "12D3KooWyou";
+  direction = () => "outgoing" as const;
+  progress = () => this.current;
+  finished = () => this.end.promise;
+
+  cancel(): void {
+    this.cancelled += 1;
+  }
+
+  free(): void {}
+}
+
+export class FakeIncomingTransfer implements WasmIncomingTransfer {
+  readonly transfer = new FakeTransfer();
+  refused: string | undefined;
+  have: ((offset: number, length: number) => Promise<Uint8Array>) | null | undefined;
+  write!: (bytes: Uint8Array) => Promise<void> | undefined;
+  close!: () => void;
+
+  peer = () => "12D3KooWyou";
+  id = () => "ab".repeat(16);
+  offer = () => ({ name: "a.txt", kind: "text/plain", meta: new Uint8Array(), length: 5, hash: null });
+
+  accept: WasmIncomingTransfer["accept"] = async (have, write, close) => {
+    Object.assign(this, { have, write, close });
+    return this.transfer;
+  };
+
+  refuse(reason: string): void {
+    this.refused = reason;
+  }
+
+  free(): void {}
+}
+
 export class FakeHandler implements WasmNetworkHandler {
   /** Every call with its arguments, in order. */
   readonly calls: unknown[][] = [];
@@ -188,6 +245,21 @@ export class FakeHandler implements WasmNetworkHandler {
     this.#call("messages", [], undefined);
     this.messageStreams.push(new FakeMessageStream());
     return this.messageStreams.at(-1) as FakeMessageStream;
+  };
+
+  readonly transfersSent: FakeTransfer[] = [];
+  readonly offerStreams: FakeStream<WasmIncomingTransfer>[] = [];
+
+  sendTransfer = (...words: unknown[]) => {
+    this.#call("sendTransfer", words, undefined);
+    this.transfersSent.push(new FakeTransfer());
+    return this.transfersSent.at(-1) as FakeTransfer;
+  };
+
+  transfers = () => {
+    this.#call("transfers", [], undefined);
+    this.offerStreams.push(new FakeStream());
+    return this.offerStreams.at(-1) as FakeStream<WasmIncomingTransfer>;
   };
 
   shutdown = async () => {

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "what is exported to JavaScript no Rust code reaches")]
 
 mod convert;
+mod transfers;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -17,7 +18,8 @@ use futures::{
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 use self::convert::{Failure, argument, config_from_js, from_js, message_to_js, to_js};
-use crate::{ConnectTarget, Events, GroupName, Message, Messages, NetworkHandler, PeerId, Receipt};
+use self::transfers::{Payload, WasmTransfer, WasmTransfers};
+use crate::{ConnectTarget, Events, GroupName, Message, Messages, NetworkHandler, PeerId, Receipt, TransferOffer};
 
 /// Panics become errors in the console with their place, instead of "unreachable executed".
 #[wasm_bindgen(start)]
@@ -166,6 +168,46 @@ impl WasmNetworkHandler {
     /// See [`NetworkHandler::messages`].
     pub fn messages(&self) -> WasmMessages {
         WasmMessages { pull: Pull::new(self.net.messages()) }
+    }
+
+    /// See [`NetworkHandler::send_transfer`]. One of `bytes`, `read` and `pull` is given: the payload, a function that
+    /// reads from an offset so many bytes of it, or one that gives what comes next; the latter two give promises.
+    #[wasm_bindgen(js_name = sendTransfer)]
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of an object that JavaScript takes apart")]
+    pub fn send_transfer(
+        &self,
+        peer: &str,
+        name: String,
+        kind: String,
+        meta: Vec<u8>,
+        length: Option<f64>,
+        hash: Option<String>,
+        bytes: Option<Vec<u8>>,
+        read: Option<js_sys::Function>,
+        pull: Option<js_sys::Function>,
+    ) -> Result<WasmTransfer, Failure> {
+        let length = match length {
+            None => None,
+            // Above 2^53 JavaScript doesn't count exactly.
+            Some(length) if (0.0..=9_007_199_254_740_992.0).contains(&length) && length.fract() == 0.0 => {
+                Some(length as u64)
+            }
+            Some(length) => return Err(argument(format!("a length of {length} is not a number of bytes"))),
+        };
+        let hash = hash.map(|hash| hash.parse()).transpose()?;
+        let offer = TransferOffer { name, kind, meta: meta.into(), length, hash };
+        let payload = match (bytes, read, pull) {
+            (Some(bytes), _, _) => Payload::Bytes(bytes),
+            (None, Some(read), _) => Payload::Read(read),
+            (None, None, Some(pull)) => Payload::Pull(pull),
+            (None, None, None) => return Err(argument("nothing to send was given".to_owned())),
+        };
+        transfers::send(&self.net, peer, offer, payload)
+    }
+
+    /// See [`NetworkHandler::transfers`].
+    pub fn transfers(&self) -> WasmTransfers {
+        WasmTransfers { pull: Pull::new(self.net.transfers()) }
     }
 
     /// See [`NetworkHandler::shutdown`].

@@ -79,6 +79,22 @@ impl NetworkConfig {
             return Err(out_of_range("delivery.durability", &chosen, "memory as long as data_dir is not set"));
         }
 
+        let transfers = &self.transfers;
+        number("transfers.max_length", transfers.max_length, 1, 1 << 53, "bytes")?;
+        number("transfers.chunk_size", transfers.chunk_size, 16 * 1024, 1024 * 1024, "bytes")?;
+        if !transfers.chunk_size.is_power_of_two() {
+            return Err(out_of_range("transfers.chunk_size", &transfers.chunk_size, "a power of two"));
+        }
+        number("transfers.window", transfers.window, 64 * 1024, 64 * 1024 * 1024, "bytes")?;
+        number("transfers.max_active", transfers.max_active, 1, 1024, "transfers")?;
+        number("transfers.max_per_peer", transfers.max_per_peer, 1, 256, "transfers")?;
+        number("transfers.max_waiting", transfers.max_waiting, 1, 65_536, "transfers")?;
+        number("transfers.offers_waiting", transfers.offers_waiting, 1, 1024, "offers")?;
+        time("transfers.offer_timeout", transfers.offer_timeout, SECOND, HOUR)?;
+        time("transfers.idle_timeout", transfers.idle_timeout, SECOND, 10 * MINUTE)?;
+        time("transfers.stall_timeout", transfers.stall_timeout, SECOND, 7 * 24 * HOUR)?;
+        time("transfers.resume_timeout", transfers.resume_timeout, SECOND, 7 * 24 * HOUR)?;
+
         let bandwidth = &self.bandwidth;
         number("bandwidth.total", bandwidth.total, 1024, MOST_BYTES, "bytes a second")?;
         number("bandwidth.per_peer", bandwidth.per_peer, 1024, MOST_BYTES, "bytes a second")?;

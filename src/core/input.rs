@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
+use super::transfers::{TransferInput, TransferOutput};
 pub(crate) use crate::frame::Topic;
 use crate::{
     error::ConnectError,
@@ -281,6 +282,13 @@ pub(crate) enum Input {
     OwnRecord {
         record: SignedRecord,
     },
+    /// Something of a transfer.
+    Transfer(TransferInput),
+    /// A neighbour did what it must not, outside its lanes.
+    Rejected {
+        peer: PeerId,
+        rejection: Rejection,
+    },
     /// Received messages were dropped because no subscriber took them in time.
     Missed {
         count: u64,
@@ -367,6 +375,7 @@ pub(crate) enum Output {
     SignRecord {
         addresses: Vec<Multiaddr>,
     },
+    Transfer(TransferOutput),
     Event(NetworkEvent),
     Deliver(ReceivedMessage),
     /// Hand a message over that is kept until the app has confirmed it.

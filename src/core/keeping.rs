@@ -118,3 +118,6 @@ impl Core {
         *delivery == Delivery::Direct && self.routing.journal.is_on()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ fn weight(reason: RejectReason) -> f32 {
         | RejectReason::Unsigned
         | RejectReason::ForgedRecord => 0.2,
         RejectReason::Replayed | RejectReason::WrongRecipient => 0.1,
-        RejectReason::Truncated | RejectReason::TooManyLanes => 0.05,
+        RejectReason::Truncated | RejectReason::TooManyLanes | RejectReason::CorruptChunk => 0.05,
         RejectReason::Expired | RejectReason::TooManyHops | RejectReason::UnknownGroup => 0.01,
     }
 }

@@ -10,7 +10,7 @@ use libp2p::{
 };
 
 use super::{gate, gossip, probes};
-use crate::{config::NetworkConfig, error::StartError, platform, transport, wire};
+use crate::{config::NetworkConfig, error::StartError, platform, transfers, transport, wire};
 
 /// What identify's protocol version begins with; the network's name follows.
 pub(super) const FAMILY: &str = "cpc/1.0.0/";
@@ -19,6 +19,7 @@ pub(super) const FAMILY: &str = "cpc/1.0.0/";
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     pub(super) lanes: wire::Behaviour,
+    pub(super) transfers: transfers::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) probes: probes::Behaviour,
@@ -54,6 +55,7 @@ impl Behaviour {
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             lanes: wire::Behaviour::new(key.clone(), config.limits.max_payload),
+            transfers: transfers::Behaviour::new(&config.transfers),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             probes: probes::Behaviour::default(),

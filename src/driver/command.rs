@@ -1,16 +1,20 @@
 //! What handles ask of the driver.
 
+use std::sync::Arc;
+
 use futures::channel::oneshot;
 use libp2p::PeerId;
 
 use super::{Driver, Stop};
 use crate::{
     core::{ConnectRequest, Input, OutgoingMessage, RequestId},
-    error::ConnectError,
+    error::{ConnectError, TransferError},
     event::DiscoverTarget,
     message::GroupName,
     peer::ConnectTarget,
     receipt::ReceiptWriter,
+    transfer::TransferState,
+    transfers::Outbox,
 };
 
 type Answer = oneshot::Sender<Result<PeerId, ConnectError>>;
@@ -23,6 +27,7 @@ pub(crate) enum Command {
     BroadcastNeighbors { message: OutgoingMessage },
     BroadcastDirected { peers: Vec<PeerId>, message: OutgoingMessage },
     Post { message: OutgoingMessage },
+    SendTransfer { outbox: Arc<Outbox> },
     JoinGroup { group: GroupName },
     LeaveGroup { group: GroupName },
     Discover { target: DiscoverTarget },
@@ -39,6 +44,9 @@ impl Command {
             }
             Command::Shutdown { done } => {
                 let _ = done.send(());
+            }
+            Command::SendTransfer { outbox } => {
+                outbox.watch.set(TransferState::Failed { error: TransferError::ShutDown });
             }
             _ => {}
         }
@@ -63,6 +71,7 @@ impl Driver {
             Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),
             Command::BroadcastDirected { peers, message } => self.handle(Input::BroadcastDirected { peers, message }),
             Command::Post { message } => self.handle(Input::Post { message }),
+            Command::SendTransfer { outbox } => self.send_transfer(outbox),
             Command::JoinGroup { group } => self.handle(Input::JoinGroup { group }),
             Command::LeaveGroup { group } => self.handle(Input::LeaveGroup { group }),
             Command::Discover { target } => self.handle(Input::Discover { target }),

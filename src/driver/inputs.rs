@@ -90,6 +90,7 @@ impl Driver {
     fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Lanes(event) => self.lane_event(event),
+            BehaviourEvent::Transfers(event) => self.transfer_event(event),
             BehaviourEvent::Identify(event) => self.identify_event(event),
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => match result {
                 Ok(latency) => {

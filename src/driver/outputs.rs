@@ -1,5 +1,7 @@
 //! The core's wishes, carried out.
 
+use std::{future::poll_fn, task::Poll};
+
 use libp2p::{
     multiaddr::Protocol,
     swarm::dial_opts::{DialOpts, PeerCondition},
@@ -17,15 +19,37 @@ impl Driver {
     /// Carries out everything the core wishes, then shows the result: first the snapshot, then the news, so that who
     /// hears of a thing can see it.
     pub(super) fn carry_out(&mut self) {
+        self.do_what_is_wished();
+        self.tell_the_news();
+    }
+
+    /// The same, but what is to be sent leaves before the app hears the news: waking the app's thread takes longer than
+    /// writing an acknowledgement, and its sender waits for that one.
+    pub(super) async fn carry_out_and_let_leave(&mut self) {
+        self.do_what_is_wished();
+        if self.hands_over && !self.news.is_empty() {
+            // The swarm gives what is to be sent to the connections' tasks, and these write it.
+            self.take_from_the_swarm();
+            give_way().await;
+            self.do_what_is_wished();
+        }
+        self.hands_over = false;
+        self.tell_the_news();
+    }
+
+    fn do_what_is_wished(&mut self) {
         loop {
             while let Some(output) = self.core.poll() {
                 self.output(output);
             }
-            if let Some(verified) = self.verification.begin() {
-                self.verified(verified);
-                continue;
-            }
-            self.publish_snapshot();
+            let Some(verified) = self.verification.begin() else { break };
+            self.verified(verified);
+        }
+        self.publish_snapshot();
+    }
+
+    fn tell_the_news(&mut self) {
+        loop {
             let news = std::mem::take(&mut self.news);
             let missed = news.into_iter().filter_map(|news| self.tell(news)).sum();
             if missed == 0 {
@@ -33,10 +57,12 @@ impl Driver {
             }
             // That nobody took a message in time is itself a fact, and news.
             self.handle(Input::Missed { count: missed });
+            self.do_what_is_wished();
         }
     }
 
     fn output(&mut self, output: Output) {
+        self.hands_over |= matches!(output, Output::Transmit { .. } | Output::Control { .. });
         match output {
             Output::Dial { dial, peer, addresses } => {
                 let options = match peer {
@@ -110,6 +136,7 @@ impl Driver {
                 Ok(record) => self.handle(Input::OwnRecord { record }),
                 Err(error) => tracing::warn!(%error, "the node's own record can't be signed"),
             },
+            Output::Transfer(output) => self.transfer_output(output),
             Output::Event(event) => self.news.push_back(News::Event(event)),
             Output::Deliver(message) => self.news.push_back(News::Message(message)),
             Output::HandOver { serial, message } => self.news.push_back(News::Kept(serial, message)),
@@ -137,6 +164,7 @@ impl Driver {
         let Some((peer, connection)) = self.connections.remove(&link) else { return };
         self.links.remove(&connection);
         self.swarm.close_connection(connection);
+        self.swarm.behaviour_mut().transfers.forget(connection);
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 
@@ -205,4 +233,17 @@ fn trace(event: &NetworkEvent) {
         }
         other => tracing::debug!(?other, "event"),
     }
+}
+
+/// Lets the other tasks of this thread work before this one goes on.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

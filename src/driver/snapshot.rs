@@ -3,15 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use async_channel::Receiver;
 use libp2p::{Multiaddr, PeerId};
 
 use super::{Driver, now};
 use crate::{
+    config::NetworkConfig,
     core::PeerView,
     event::NetworkEvent,
     hub::{Handover, Hub},
     message::ReceivedMessage,
     peer::{ConnectionState, NetworkStats, Phase},
+    transfers::{Desk, Offers},
 };
 
 /// The picture at one moment.
@@ -33,12 +36,17 @@ pub(crate) struct Published {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) events: Hub<NetworkEvent>,
     pub(crate) messages: Hub<ReceivedMessage>,
+    pub(crate) offers: Offers,
+    /// Where the handles of transfers leave what they want, and what rings when they do.
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) bell: Receiver<()>,
     /// Messages that are kept until the app has confirmed them.
     pub(crate) kept: Handover,
 }
 
 impl Published {
-    pub(crate) fn new(event_buffer: usize, message_buffer: usize) -> Self {
+    pub(crate) fn new(config: &NetworkConfig) -> Self {
+        let (desk, bell) = Desk::new();
         let snapshot = Snapshot {
             phase: Phase::Alone,
             listen_addrs: Vec::new(),
@@ -50,8 +58,11 @@ impl Published {
         };
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
-            events: Hub::new(event_buffer),
-            messages: Hub::new(message_buffer),
+            events: Hub::new(config.limits.event_buffer),
+            messages: Hub::new(config.limits.message_buffer),
+            offers: Offers::new(config.transfers.offers_waiting),
+            desk,
+            bell,
             kept: Handover::new(),
         }
     }
@@ -72,6 +83,7 @@ impl Published {
         self.events.send(NetworkEvent::Stopped);
         self.events.close();
         self.messages.close();
+        self.offers.close();
     }
 }
 

@@ -1,9 +1,11 @@
 //! The page's event loop and IndexedDB, and what wakes it.
 
+mod file;
 mod journal;
 mod lock;
 mod wakes;
 
+pub(crate) use file::File;
 pub(crate) use journal::Disk;
 pub(crate) use lock::Lock;
 pub(crate) use wakes::Wakes;

@@ -50,9 +50,6 @@ const FOREIGN_FIELDS: u32 = 1 << 5 | 1 << 6 | 1 << 11 | 1 << 13 | 1 << 16 | 1 <<
 /// Fields that say whom a message is for. Without them it is for who reads the lane.
 const ADDRESSING_FIELDS: u32 = 1 << 7 | 1 << 8 | 1 << 14;
 
-/// Acknowledgement ranges that are read from one batch.
-const MAX_RANGES: usize = 4096;
-
 /// The two ends of a lane's direction, and what they imply of its messages.
 #[derive(Clone)]
 pub(super) struct Ends {
@@ -276,7 +273,7 @@ impl<'frame> Outer<'frame> {
         if (message_type, kind) != (Type::Control as u64, Kind::Batch as u64) {
             return Err(malformed("a batch in a frame of another kind".into()));
         }
-        acknowledged.truncate(MAX_RANGES);
+        // As many ranges as a frame holds.
         Ok(Some(Self { acknowledged, batch }))
     }
 }

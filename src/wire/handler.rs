@@ -46,8 +46,10 @@ pub(crate) enum HandlerEvent {
     Unsupported,
 }
 
-/// The lanes of one connection.
-pub(crate) struct LaneHandler {
+/// The lanes of one connection. Boxed: libp2p keeps several times the size of a handler for each connection.
+pub(crate) struct LaneHandler(Box<Lanes>);
+
+struct Lanes {
     limits: Limits,
     understanding: Understanding,
     writer: Writer<Stream>,
@@ -58,15 +60,17 @@ pub(crate) struct LaneHandler {
 
 impl LaneHandler {
     pub(super) fn new(neighbour: PeerId, key: Keypair, limits: Limits) -> Self {
-        Self {
+        Self(Box::new(Lanes {
             limits,
             understanding: Understanding::new(neighbour, key.public().to_peer_id(), limits.max_payload),
             writer: Writer::new(neighbour, key),
             readers: VecDeque::new(),
             reports: VecDeque::new(),
-        }
+        }))
     }
+}
 
+impl Lanes {
     /// What came in next, by whatever lane.
     fn next_read(&mut self, context: &mut Context<'_>) -> Option<HandlerEvent> {
         for _ in 0..self.readers.len() {
@@ -108,7 +112,7 @@ impl ConnectionHandler for LaneHandler {
 
     fn on_behaviour_event(&mut self, Transmit { parcels }: Transmit) {
         for (priority, parcel) in parcels {
-            self.writer.push(priority, parcel);
+            self.0.writer.push(priority, parcel);
         }
     }
 
@@ -118,23 +122,23 @@ impl ConnectionHandler for LaneHandler {
     ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (stream, dialect), .. }) => {
-                if self.readers.len() < MAX_INBOUND {
-                    self.readers.push_back(Reader::new(stream, dialect, self.limits));
+                if self.0.readers.len() < MAX_INBOUND {
+                    self.0.readers.push_back(Reader::new(stream, dialect, self.0.limits));
                     return;
                 }
                 let detail = format!("a connection may have {MAX_INBOUND} lanes");
                 let batch = vec![Err(Rejection::new(RejectReason::TooManyLanes, detail))];
-                self.reports.push_back(HandlerEvent::Read { batch, bytes: 0 });
+                self.0.reports.push_back(HandlerEvent::Read { batch, bytes: 0 });
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info: priority }) => {
                 let (stream, dialect) = protocol;
-                self.writer.opened(priority, stream, dialect);
+                self.0.writer.opened(priority, stream, dialect);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: priority, error }) => {
                 if matches!(error, StreamUpgradeError::NegotiationFailed) {
-                    self.reports.push_back(HandlerEvent::Unsupported);
+                    self.0.reports.push_back(HandlerEvent::Unsupported);
                 }
-                self.writer.failed(priority, &error.to_string());
+                self.0.writer.failed(priority, &error.to_string());
             }
             _ => {}
         }
@@ -145,12 +149,12 @@ impl ConnectionHandler for LaneHandler {
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Priority, HandlerEvent>> {
         // What is to be sent goes before what may be read, so that the way is never idle.
-        let report = self.reports.pop_front();
-        let report = report.or_else(|| self.writer.poll(context).map(HandlerEvent::Sent));
-        if let Some(report) = report.or_else(|| self.next_read(context)) {
+        let report = self.0.reports.pop_front();
+        let report = report.or_else(|| self.0.writer.poll(context).map(HandlerEvent::Sent));
+        if let Some(report) = report.or_else(|| self.0.next_read(context)) {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
         }
-        if let Some(priority) = self.writer.next_to_open() {
+        if let Some(priority) = self.0.writer.next_to_open() {
             let protocol = SubstreamProtocol::new(LaneUpgrade, priority);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
@@ -159,6 +163,6 @@ impl ConnectionHandler for LaneHandler {
 
     /// The connection is ending. What has been received and not read yet, a goodbye above all, still counts.
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<HandlerEvent>> {
-        Poll::Ready(self.reports.pop_front().or_else(|| self.next_read(context)))
+        Poll::Ready(self.0.reports.pop_front().or_else(|| self.0.next_read(context)))
     }
 }

@@ -56,8 +56,10 @@ const RANGES_ALONG: usize = 16;
 const RANGES_IN_FRAME: usize = 512;
 const MAX_RANGES: usize = 8 * RANGES_IN_FRAME;
 
-/// How often in a row a lane steps back for a more urgent one that is stuck.
+/// How often in a row a lane steps back for a more urgent one that is stuck, and after how long it looks again when
+/// nothing else happens.
 const PATIENCE: u32 = 8;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 const SIGNS: &str = "an Ed25519 key, and identities have no others, signs without fail";
 
@@ -124,6 +126,8 @@ pub(super) struct Writer<S> {
     /// Parcels that the ranges came in.
     acknowledgements: usize,
     passed_over: u32,
+    /// Runs while a lane has stepped back.
+    look_again: Option<Delay>,
     /// Runs while a lane waits for acknowledgements.
     overdue: Option<Delay>,
     outcomes: VecDeque<Outcome>,
@@ -141,6 +145,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
             acknowledge: Vec::new(),
             acknowledgements: 0,
             passed_over: 0,
+            look_again: None,
             overdue: None,
             outcomes: VecDeque::new(),
         }
@@ -201,7 +206,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
     /// Lets the lanes work, and tells what became of parcels.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Option<Outcome> {
         let now = Instant::now();
-        let (mut stuck, mut waits_for_acknowledgements) = (false, false);
+        let (mut stuck, mut steps_back, mut waits_for_acknowledgements) = (false, false, false);
         let (mut counts, mut bytes) = ([0; 3], 0);
         for at in 0..self.lanes.len() {
             loop {
@@ -218,6 +223,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 }
                 if stuck && self.passed_over < PATIENCE {
                     self.passed_over += 1;
+                    steps_back = true;
                     break;
                 }
                 if lane.priority != Priority::High && !lane.pace.is_open(now) {
@@ -237,24 +243,13 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 bytes += written.written;
             }
         }
-        self.watch_for_overdue(waits_for_acknowledgements, context);
+        // Else a lane might wait with nobody to wake it: for one that stays stuck, or for what is never acknowledged.
+        wake_after(&mut self.look_again, LOOK_AGAIN, steps_back, context);
+        wake_after(&mut self.overdue, OVERDUE + Duration::from_millis(1), waits_for_acknowledgements, context);
         if counts != [0; 3] {
             self.outcomes.push_back(Outcome::Written { counts, bytes });
         }
         self.outcomes.pop_front()
-    }
-
-    /// Acknowledgements that never come would leave a lane waiting with nobody to wake it.
-    fn watch_for_overdue(&mut self, waiting: bool, context: &mut Context<'_>) {
-        if !waiting {
-            self.overdue = None;
-            return;
-        }
-        let timer = self.overdue.get_or_insert_with(|| Delay::new(OVERDUE + Duration::from_millis(1)));
-        if timer.poll_unpin(context).is_ready() {
-            self.overdue = None;
-            context.waker().wake_by_ref();
-        }
     }
 
     /// Goes on with what a lane writes; ready when all of it was handed to the transport.
@@ -406,6 +401,16 @@ impl Sealing<'_> {
 fn append_acknowledgements(acknowledge: &mut Vec<NonceRange>, frames: &mut Vec<u8>) {
     for ranges in std::mem::take(acknowledge).chunks(RANGES_IN_FRAME) {
         append_frame(frames, &control_frame(ControlContent::Acknowledge(ranges.to_vec())));
+    }
+}
+
+/// Keeps a timer running while something waits.
+fn wake_after(timer: &mut Option<Delay>, time: Duration, waits: bool, context: &mut Context<'_>) {
+    if !waits {
+        *timer = None;
+    } else if timer.get_or_insert_with(|| Delay::new(time)).poll_unpin(context).is_ready() {
+        *timer = None;
+        context.waker().wake_by_ref();
     }
 }
 

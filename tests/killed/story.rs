@@ -110,7 +110,7 @@ pub fn run() {
         listen,
         run: 0,
         quiet: false,
-        durability: if seed % 2 == 0 { Durability::Batched } else { Durability::Synced },
+        durability: if seed.is_multiple_of(2) { Durability::Batched } else { Durability::Synced },
     };
     let mut nodes = [
         role(first, bert, Some(format!("{listen}/p2p/{bert}")), "/ip4/127.0.0.1/tcp/0".to_owned()),

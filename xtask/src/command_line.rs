@@ -86,13 +86,13 @@ Fails below 80 percent. Everything is compiled once more for this, beside the us
 const BENCH: &str = "\
 `cargo xtask bench` measures cpc-net's messages beside raw TCP, libp2p's request-response and a raw libp2p stream: the
 same work on loopback, in processes of their own, in turns. The table tells medians and ratios, and whether the bars that
-the project has set were reached. Takes some three minutes on a quiet machine, the first time ten minutes more for
+the project has set were reached. Takes some four minutes on a quiet machine, the first time ten minutes more for
 compiling. A machine that does anything else meanwhile tells little.
 
 Options:
   --rounds <NUMBER>   measure so often; 5 unless told
   --only <TEXT>       only the rows with this text in their names; may be given several times. The rows are connect,
-                      latency, in-flight, one-way, durable, bulk, urgent, idle and overhead
+                      latency, in-flight, one-way, durable, bulk, urgent, posts-lost, posts-cpu, posts-p99, idle and overhead
   --json <FILE>       write all that was measured there
   --write-readme      put the table into README.md
   --quick             measure shortly, in half a minute: to see that it works, not how fast

@@ -6,6 +6,7 @@ import type { DiscoveryConfig } from "./DiscoveryConfig.js";
 import type { LimitsConfig } from "./LimitsConfig.js";
 import type { PropagationConfig } from "./PropagationConfig.js";
 import type { RelayConfig } from "./RelayConfig.js";
+import type { TransfersConfig } from "./TransfersConfig.js";
 import type { TransportConfig } from "./TransportConfig.js";
 
 /**

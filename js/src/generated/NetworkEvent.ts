@@ -7,6 +7,9 @@ import type { MessageId } from "./MessageId.js";
 import type { Priority } from "./Priority.js";
 import type { RejectReason } from "./RejectReason.js";
 import type { StateCause } from "./StateCause.js";
+import type { TransferDirection } from "./TransferDirection.js";
+import type { TransferError } from "./TransferError.js";
+import type { TransferId } from "./TransferId.js";
 
 /**
  * Something that happened. Several subscribers may listen; one that lags gets [`NetworkEvent::Lagged`] with how many
@@ -98,7 +101,43 @@ detail: string, } | { "type": "broadcastTaken",
 /**
  * The message.
  */
-id: MessageId, } | { "type": "messagesMissed", 
+id: MessageId, } | { "type": "transferProgress", 
+/**
+ * The transfer.
+ */
+id: TransferId, 
+/**
+ * The other side.
+ */
+peer: string, 
+/**
+ * Which way it goes.
+ */
+direction: TransferDirection, 
+/**
+ * Bytes that the receiver has verified and written.
+ */
+transferred: number, } | { "type": "transferEnded", 
+/**
+ * The transfer.
+ */
+id: TransferId, 
+/**
+ * The other side.
+ */
+peer: string, 
+/**
+ * Which way it went.
+ */
+direction: TransferDirection, 
+/**
+ * Bytes that the receiver has verified and written, as far as was told.
+ */
+transferred: number, 
+/**
+ * Why it is not complete; nothing when it is.
+ */
+error: TransferError | null, } | { "type": "messagesMissed", 
 /**
  * How many.
  */

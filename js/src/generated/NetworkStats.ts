@@ -80,6 +80,26 @@ connectionsClosed: number,
  */
 dialsFailed: number, 
 /**
+ * Transfers that were completed, in either direction.
+ */
+transfersFinished: number, 
+/**
+ * Transfers that will never be complete, in either direction.
+ */
+transfersFailed: number, 
+/**
+ * Offers of other nodes that were refused: by the app, for want of room, or because nobody took them in time.
+ */
+offersRefused: number, 
+/**
+ * Bytes of payloads handed to streams; what had to be sent again counts again.
+ */
+transferBytesSent: number, 
+/**
+ * Bytes of payloads that came in.
+ */
+transferBytesReceived: number, 
+/**
  * Direct messages that wait or are under way.
  */
 outbox: number, };

@@ -3,7 +3,15 @@
  * compiled, never run, and needs `js/wasm/` to be there: `npm run check:surface -w js`.
  */
 
-import type { WasmMessageStream, WasmModule, WasmNetworkHandler, WasmReceipt, WasmStream } from "../../src/wasm.js";
+import type {
+  WasmIncomingTransfer,
+  WasmMessageStream,
+  WasmModule,
+  WasmNetworkHandler,
+  WasmReceipt,
+  WasmStream,
+  WasmTransfer,
+} from "../../src/wasm.js";
 import type * as generated from "../../wasm/cpc_net.js";
 
 /** Compiles only when `Actual` can stand for `Expected`. */
@@ -21,6 +29,12 @@ export type Checks = [
   Fits<WasmReceipt, generated.WasmReceipt>,
   Fits<WasmStream<unknown>, generated.WasmEvents>,
   Fits<WasmMessageStream, generated.WasmMessages>,
+  Fits<WasmStream<unknown>, generated.WasmTransfers>,
+  Fits<WasmTransfer, generated.WasmTransfer>,
+  Fits<WasmIncomingTransfer, generated.WasmIncomingTransfer>,
+  Nothing<Beyond<generated.WasmTransfers, WasmStream<unknown>>>,
+  Nothing<Beyond<generated.WasmTransfer, WasmTransfer>>,
+  Nothing<Beyond<generated.WasmIncomingTransfer, WasmIncomingTransfer>>,
   Nothing<Beyond<generated.WasmNetworkHandler, WasmNetworkHandler>>,
   Nothing<Beyond<generated.WasmReceipt, WasmReceipt>>,
   Nothing<Beyond<generated.WasmEvents, WasmStream<unknown>>>,

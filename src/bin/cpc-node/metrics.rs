@@ -83,8 +83,9 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
 }
 
 fn register_posts(registry: &mut Registry, stats: &PropagationStats) {
+    type Figure = fn(&StrategyStats) -> u64;
     let strategies = [("gossip", &stats.gossip), ("flood", &stats.flood), ("directed", &stats.directed)];
-    let figures: [(&str, &str, fn(&StrategyStats) -> u64); 5] = [
+    let figures: [(&str, &str, Figure); 5] = [
         ("posts_own", "Posts of this node's own", |strategy| strategy.posted),
         ("posts_received", "Posts of other nodes", |strategy| strategy.received),
         ("posts_duplicate", "Copies of posts that were here already", |strategy| strategy.duplicates),

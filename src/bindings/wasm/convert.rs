@@ -7,7 +7,7 @@ use wasm_bindgen::JsValue;
 
 use crate::{
     NetworkConfig, ReceivedMessage,
-    error::{CommandError, ConfigError, ConnectError, DeliveryError, ParseError, SendError, StartError},
+    error::{CommandError, ConfigError, ConnectError, DeliveryError, ParseError, SendError, StartError, TransferError},
 };
 
 /// What is thrown into JavaScript.
@@ -51,6 +51,7 @@ failures! {
     ConnectError => "connect", ConnectError::is_retryable;
     CommandError => "command", CommandError::is_retryable;
     DeliveryError => "delivery", DeliveryError::is_retryable;
+    TransferError => "transfer", TransferError::is_retryable;
     ParseError => "argument", |_| false;
 }
 

@@ -202,6 +202,17 @@ fn the_urgent_goes_first_and_a_stuck_lane_lets_others_pass_now_and_then() {
 }
 
 #[test]
+fn behind_a_lane_that_stays_stuck_nobody_waits_for_ever() {
+    let mut lanes = Lanes::open(Dialect::Batches, 0);
+    lanes.stream(Priority::Low).make_room(usize::MAX);
+    lanes.letter(Priority::High, vec![1; 100]);
+    lanes.letter(Priority::Low, vec![2; 100]);
+    // Nothing happens but what the writer wakes itself for.
+    let outcome = block_on(poll_fn(|context| lanes.writer.poll(context).map_or(Poll::Pending, Poll::Ready)));
+    assert!(matches!(outcome, Outcome::Written { counts: [0, 0, 1], .. }));
+}
+
+#[test]
 fn a_flood_of_the_less_urgent_stops_until_it_is_acknowledged_and_the_urgent_goes_on() {
     let mut lanes = Lanes::open(Dialect::Batches, usize::MAX);
     let noise = noise(16 * 1024);

@@ -1,13 +1,13 @@
 //! Measuring: round by round, row by row, the contestants in turns.
 
-use std::{fs, io::ErrorKind, path::PathBuf, thread, time::Duration};
+use std::{collections::BTreeMap, env, fs, io::ErrorKind, path::PathBuf, thread, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     ends::End,
     options::Options,
-    rows::{Contestant, Of, Row},
+    rows::{Contestant, Of, Row, Task},
     statistics::{median, percentile},
     table::value,
 };
@@ -49,6 +49,9 @@ pub struct Measure<'a> {
     pub folder: PathBuf,
 }
 
+/// What was told in this round already, for rows that share a run.
+type Seen = BTreeMap<Contestant, Value>;
+
 /// Who is at an end, and where it may keep what.
 struct Part {
     contestant: Contestant,
@@ -71,6 +74,7 @@ impl Measure<'_> {
             .map(|row| row.contestants.iter().map(|_| Collected::default()).collect())
             .collect::<Vec<Vec<_>>>();
         for round in 0..self.options.rounds {
+            let mut seen = Seen::new();
             for (row, of_row) in rows.iter().zip(&mut collected) {
                 if row.once && round > 0 {
                     continue;
@@ -80,7 +84,7 @@ impl Measure<'_> {
                     // Somebody else is the first in each round.
                     let at = (turn + round) % count;
                     let contestant = row.contestants[at];
-                    let report = self.one(row, contestant)?;
+                    let report = self.one(row, contestant, &mut seen)?;
                     let number = of_row[at].take(row, report)?;
                     let (of, name) = (self.options.rounds, contestant.name());
                     eprintln!("round {}/{of}  {:<10} {name:<17} {}", round + 1, row.key, value(number, row.unit));
@@ -90,9 +94,9 @@ impl Measure<'_> {
         rows.iter().zip(collected).map(|(row, of_row)| finished(row, of_row)).collect()
     }
 
-    fn one(&self, row: &Row, contestant: Contestant) -> std::result::Result<Value, Failure> {
+    fn one(&self, row: &Row, contestant: Contestant, seen: &mut Seen) -> std::result::Result<Value, Failure> {
         let part = |end| {
-            let keeps = row.durable.then(|| self.folder.join(end));
+            let keeps = matches!(row.task, Task::Durable(_)).then(|| self.folder.join(end));
             if let Some(folder) = &keeps
                 && let Err(error) = fs::remove_dir_all(folder)
                 && error.kind() != ErrorKind::NotFound
@@ -102,13 +106,35 @@ impl Measure<'_> {
             Ok(Part { contestant, keeps })
         };
         let (listener, dialler) = (part("listener")?, part("dialler")?);
-        if row.key == "idle" { self.idle(&listener, &dialler) } else { self.pair(row, &listener, &dialler) }
+        match row.task {
+            Task::Pair(task) | Task::Durable(task) => self.pair(task, &listener, &dialler),
+            Task::Idle => self.idle(&listener, &dialler),
+            Task::Posts(field) => {
+                if !seen.contains_key(&contestant) {
+                    seen.insert(contestant, self.posts(contestant)?);
+                }
+                let told = &seen[&contestant];
+                Ok(json!({ "number": told[field], "beside": told }))
+            }
+        }
+    }
+
+    /// Fifty nodes that post, in one process.
+    fn posts(&self, contestant: Contestant) -> std::result::Result<Value, Failure> {
+        let program = self.program.with_file_name(format!("posts{}", env::consts::EXE_SUFFIX));
+        let (seconds, nodes) = if self.options.quick { ("2", "10") } else { ("20", "50") };
+        let arguments = [contestant.key(), seconds, "100", nodes].map(str::to_owned);
+        let mut told = End::start(&program, &arguments)?.next(PATIENCE)?;
+        if let Some(millis) = told["p99Millis"].as_f64() {
+            told["p99Micros"] = (millis * 1000.0).into();
+        }
+        Ok(told)
     }
 
     /// A listener and a dialler.
-    fn pair(&self, row: &Row, listener: &Part, dialler: &Part) -> std::result::Result<Value, Failure> {
+    fn pair(&self, task: &str, listener: &Part, dialler: &Part) -> std::result::Result<Value, Failure> {
         let (_listener, address) = self.listener(listener)?;
-        self.dialler(row.task, dialler, &address, self.options.connects())?.next(PATIENCE)
+        self.dialler(task, dialler, &address, self.options.connects())?.next(PATIENCE)
     }
 
     /// One that holds connections to nodes in a few other processes: how much memory each of them costs it.
@@ -132,7 +158,7 @@ impl Measure<'_> {
         }
         thread::sleep(SETTLING);
         let after = memory(&mut listener)?;
-        Ok(serde_json::json!({ "bytes": (after - before) / (each * IDLE_PROCESSES) as f64, "before": before }))
+        Ok(json!({ "bytes": (after - before) / (each * IDLE_PROCESSES) as f64, "before": before }))
     }
 
     fn listener(&self, part: &Part) -> std::result::Result<(End, String), Failure> {
@@ -190,9 +216,9 @@ impl Collected {
                     Of::Percentile99 => percentile(&samples, 99),
                 }
             }
-            None => {
-                ["per_second", "bytes_per_second", "bytes"].into_iter().find_map(|name| fields.remove(name)?.as_f64())
-            }
+            None => ["per_second", "bytes_per_second", "bytes", "number"]
+                .into_iter()
+                .find_map(|name| fields.remove(name)?.as_f64()),
         });
         let number = number.ok_or_else(|| {
             let start = told.chars().take(200).collect::<String>();
@@ -225,8 +251,6 @@ fn finished(row: &Row, collected: Vec<Collected>) -> std::result::Result<Result,
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::{super::rows, *};
 
     fn row(key: &str) -> Row {

@@ -8,6 +8,8 @@ pub enum Contestant {
     Stream,
     /// libp2p with cpc-net's behaviours and nothing else.
     Bare,
+    /// rust-libp2p's gossipsub with its defaults, each post signed by it.
+    Gossipsub,
     /// cpc-net with a folder for its data that keeps messages in memory nevertheless.
     Memory,
     Ours,
@@ -21,6 +23,7 @@ impl Contestant {
             Contestant::Requests => "requests",
             Contestant::Stream => "stream",
             Contestant::Bare => "bare",
+            Contestant::Gossipsub => "gossipsub",
             Contestant::Memory => "memory",
             Contestant::Ours => "ours",
         }
@@ -33,6 +36,7 @@ impl Contestant {
             Contestant::Requests => "request-response",
             Contestant::Stream => "libp2p stream",
             Contestant::Bare => "bare libp2p",
+            Contestant::Gossipsub => "gossipsub",
             Contestant::Memory => "in memory",
             Contestant::Ours => "cpc-net",
         }
@@ -46,6 +50,7 @@ pub enum Unit {
     PerSecond,
     BytesPerSecond,
     Bytes,
+    Pieces,
 }
 
 /// What has to be reached.
@@ -70,13 +75,26 @@ pub enum Of {
     Percentile99,
 }
 
+/// How a row is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A listener and a dialler of `cpc-net-bench`, the latter with this task.
+    Pair(&'static str),
+    /// The same, and both ends keep messages on the disk, in groups.
+    Durable(&'static str),
+    /// One listener that holds connections to nodes in a few other processes.
+    Idle,
+    /// Fifty nodes in the process `posts`; told is this field of what it prints. Rows with the same nodes share one run.
+    Posts(&'static str),
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// As `--only` and the JSON call it.
     pub key: &'static str,
-    /// What `cpc-net-bench` is asked to do.
-    pub task: &'static str,
+    /// How it is measured.
+    pub task: Task,
     pub name: &'static str,
     pub unit: Unit,
     pub of: Of,
@@ -84,111 +102,130 @@ pub struct Row {
     pub bar: Bar,
     /// Measured in the first round only, as it hardly varies and takes long.
     pub once: bool,
-    /// cpc-net keeps messages on the disk, in groups.
-    pub durable: bool,
 }
 
-use Contestant::{Bare, Memory, Ours, Requests, Stream, Tcp};
+use Contestant::{Bare, Gossipsub, Memory, Ours, Requests, Stream, Tcp};
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 12] = [
     Row {
         key: "connect",
-        task: "connect",
+        task: Task::Pair("connect"),
         name: "time to connect",
         unit: Unit::Micros,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::Beside(Stream),
         once: false,
-        durable: false,
     },
     Row {
         key: "latency",
-        task: "latency",
+        task: Task::Pair("latency"),
         name: "256 B, send to receipt, one by one",
         unit: Unit::Micros,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::AtMost(0.8, Requests),
         once: false,
-        durable: false,
     },
     Row {
         key: "in-flight",
-        task: "in-flight",
+        task: Task::Pair("in-flight"),
         name: "256 B, 64 in flight, acknowledged",
         unit: Unit::PerSecond,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::AtLeast(10.0, Requests),
         once: false,
-        durable: false,
     },
     Row {
         key: "one-way",
-        task: "one-way",
+        task: Task::Pair("one-way"),
         name: "256 B, one way",
         unit: Unit::PerSecond,
         of: Of::Median,
         contestants: &[Tcp, Stream, Ours],
         bar: Bar::AtLeast(0.5, Stream),
         once: false,
-        durable: false,
     },
     Row {
         key: "durable",
-        task: "one-way",
+        task: Task::Durable("one-way"),
         name: "256 B, one way, kept on disk at both ends (Batched)",
         unit: Unit::PerSecond,
         of: Of::Median,
         contestants: &[Memory, Ours],
         bar: Bar::AtLeast(0.5, Memory),
         once: false,
-        durable: true,
     },
     Row {
         key: "bulk",
-        task: "bulk",
+        task: Task::Pair("bulk"),
         name: "64 MB payload",
         unit: Unit::BytesPerSecond,
         of: Of::Median,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::AtLeast(0.8, Stream),
         once: false,
-        durable: false,
     },
     Row {
         key: "urgent",
-        task: "urgent",
+        task: Task::Pair("urgent"),
         name: "256 B, high priority, beside 64 MB: 99th percentile",
         unit: Unit::Micros,
         of: Of::Percentile99,
         contestants: &[Tcp, Requests, Stream, Ours],
         bar: Bar::Under(10_000.0),
         once: false,
-        durable: false,
+    },
+    Row {
+        key: "posts-lost",
+        task: Task::Posts("lost"),
+        name: "50 nodes, 100 posts/s of 512 B: copies that didn't arrive",
+        unit: Unit::Pieces,
+        of: Of::Median,
+        contestants: &[Gossipsub, Ours],
+        bar: Bar::Under(1.0),
+        once: true,
+    },
+    Row {
+        key: "posts-cpu",
+        task: Task::Posts("cpuPerDeliveryMicros"),
+        name: "the same: CPU time for each delivery",
+        unit: Unit::Micros,
+        of: Of::Median,
+        contestants: &[Gossipsub, Ours],
+        bar: Bar::AtMost(0.5, Gossipsub),
+        once: true,
+    },
+    Row {
+        key: "posts-p99",
+        task: Task::Posts("p99Micros"),
+        name: "the same: 99th percentile until delivered",
+        unit: Unit::Micros,
+        of: Of::Median,
+        contestants: &[Gossipsub, Ours],
+        bar: Bar::Under(30_000.0),
+        once: true,
     },
     Row {
         key: "idle",
-        task: "idle",
+        task: Task::Idle,
         name: "memory per idle connection, 1,000 of them",
         unit: Unit::Bytes,
         of: Of::Median,
         contestants: &[Bare, Ours],
         bar: Bar::Under(90_000.0),
         once: true,
-        durable: false,
     },
     Row {
         key: "overhead",
-        task: "overhead",
+        task: Task::Pair("overhead"),
         name: "256 B, bytes beside payload and signature",
         unit: Unit::Bytes,
         of: Of::Median,
         contestants: &[Ours],
         bar: Bar::Under(50.0),
         once: true,
-        durable: false,
     },
 ];
 

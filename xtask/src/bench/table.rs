@@ -85,13 +85,14 @@ fn line(result: &Result) -> Vec<String> {
     let number = |of: Contestant| result.measured.iter().find(|measured| measured.contestant == of);
     let cell = |measured: &Measured| value(measured.value, result.row.unit);
     let numbers = COLUMNS.iter().map(|contestant| number(*contestant).map(cell).unwrap_or_default());
-    let bare = number(Contestant::Bare).map(|bare| format!(" (bare libp2p: {})", cell(bare))).unwrap_or_default();
-    // Who has no column is told here.
-    let memory = number(Contestant::Memory).map(|memory| format!(" ({})", cell(memory))).unwrap_or_default();
+    // Who has no column is told with the bar.
+    let aside = result.measured.iter().find(|measured| !COLUMNS.contains(&measured.contestant));
+    let named = aside.map(|aside| format!(" ({}: {})", aside.contestant.name(), cell(aside))).unwrap_or_default();
+    let unnamed = aside.map(|aside| format!(" ({})", cell(aside))).unwrap_or_default();
     let asked = match result.row.bar {
-        Bar::AtLeast(times, other) => format!("at least {times} × {}{memory}", other.name()),
-        Bar::AtMost(times, other) => format!("at most {times} × {}", other.name()),
-        Bar::Under(limit) => format!("under {}{bare}", value(limit, result.row.unit)),
+        Bar::AtLeast(times, other) => format!("at least {times} × {}{unnamed}", other.name()),
+        Bar::AtMost(times, other) => format!("at most {times} × {}{unnamed}", other.name()),
+        Bar::Under(limit) => format!("under {}{named}", value(limit, result.row.unit)),
         Bar::Beside(_) => String::new(),
     };
     let mut cells = vec![result.row.name.to_owned()];
@@ -125,6 +126,7 @@ pub fn value(number: f64, unit: Unit) -> String {
         Unit::Micros => format!("{} ms", digits(number / 1000.0)),
         Unit::PerSecond => format!("{}/s", digits(number)),
         Unit::BytesPerSecond => format!("{} MB/s", digits(number / 1e6)),
+        Unit::Pieces => format!("{number:.0}"),
         Unit::Bytes if number < 1000.0 => format!("{} B", digits(number)),
         Unit::Bytes => format!("{} KB", digits(number / 1000.0)),
     }
@@ -179,6 +181,7 @@ mod tests {
             (523_081_087.0, Unit::BytesPerSecond, "523 MB/s"),
             (42.0, Unit::Bytes, "42.0 B"),
             (73_728.0, Unit::Bytes, "73.7 KB"),
+            (0.0, Unit::Pieces, "0"),
         ] {
             assert_eq!(value(number, unit), text);
         }
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_bar_is_met_at_the_bar_and_missed_below() {
-        use Contestant::{Ours, Requests, Stream};
+        use Contestant::{Gossipsub, Ours, Requests, Stream};
         for (key, other, ours, ratio, met) in [
             ("latency", (Requests, 100.0), 80.0, Some(0.8), Some(true)),
             ("latency", (Requests, 100.0), 90.0, Some(0.9), Some(false)),
@@ -195,6 +198,8 @@ mod tests {
             ("urgent", (Stream, 1.0), 9_999.0, None, Some(true)),
             ("urgent", (Stream, 1.0), 20_000.0, None, Some(false)),
             ("connect", (Stream, 2.0), 3.0, Some(1.5), None),
+            ("posts-lost", (Gossipsub, 7.0), 0.0, None, Some(true)),
+            ("posts-lost", (Gossipsub, 0.0), 1.0, None, Some(false)),
         ] {
             let verdict = Verdict::of(&result(key, &[other, (Ours, ours)]));
             assert_eq!((verdict.ratio, verdict.met()), (ratio, met), "{key} {ours}");
@@ -203,20 +208,22 @@ mod tests {
 
     #[test]
     fn the_table_says_what_was_asked_for_and_what_was_missed() {
-        use Contestant::{Bare, Memory, Ours, Requests, Stream, Tcp};
+        use Contestant::{Bare, Gossipsub, Memory, Ours, Requests, Stream, Tcp};
         let table = markdown(&[
             result("latency", &[(Tcp, 15.0), (Requests, 100.0), (Stream, 25.0), (Ours, 128.0)]),
             result("one-way", &[(Tcp, 15e6), (Stream, 2e6), (Ours, 1.1e6)]),
             result("durable", &[(Memory, 150_000.0), (Ours, 90_000.0)]),
+            result("posts-cpu", &[(Gossipsub, 400.0), (Ours, 100.0)]),
             result("idle", &[(Bare, 73_700.0), (Ours, 80_000.0)]),
         ]);
         let lines = table.lines().collect::<Vec<_>>();
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 7);
         assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{table}");
         assert!(lines[2].contains("at most 0.8 × request-response"), "{table}");
         assert!(lines[2].contains("1.28 ×: missed, 62 % of the bar"), "{table}");
         assert!(lines[3].contains("0.55 ×: met") && !lines[3].contains("missed"), "{table}");
         assert!(lines[4].contains("at least 0.5 × in memory (150,000/s)"), "{table}");
-        assert!(lines[5].contains("under 90.0 KB (bare libp2p: 73.7 KB)"), "{table}");
+        assert!(lines[5].contains("at most 0.5 × gossipsub (400 µs)") && lines[5].contains("0.25 ×: met"), "{table}");
+        assert!(lines[6].contains("under 90.0 KB (bare libp2p: 73.7 KB)"), "{table}");
     }
 }

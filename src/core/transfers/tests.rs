@@ -1,0 +1,210 @@
+//! Transfers in the core: facts in, wishes out.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+
+use super::*;
+use crate::core::{Input, LinkId, tests::Bench};
+
+fn key(direction: TransferDirection, peer: PeerId, id: u8) -> TransferKey {
+    TransferKey { direction, peer, id: TransferId([id; 16]) }
+}
+
+fn only_transfers(outputs: Vec<Output>) -> Vec<TransferOutput> {
+    let of_transfer = |output| if let Output::Transfer(output) = output { Some(output) } else { None };
+    outputs.into_iter().filter_map(of_transfer).collect()
+}
+
+fn tell(bench: &mut Bench, input: TransferInput) -> Vec<TransferOutput> {
+    only_transfers(bench.handle(Input::Transfer(input)))
+}
+
+fn begun(outputs: &[TransferOutput]) -> Vec<u64> {
+    let attempt = |output: &TransferOutput| match output {
+        TransferOutput::Begin { attempt, .. } => Some(*attempt),
+        _ => None,
+    };
+    outputs.iter().filter_map(attempt).collect()
+}
+
+fn ends(outputs: &[TransferOutput]) -> Vec<TransferState> {
+    let end = |output: &TransferOutput| match output {
+        TransferOutput::Show { state, .. } if state.is_final() => Some(state.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(end).collect()
+}
+
+fn broken(key: TransferKey, attempt: u64) -> TransferInput {
+    TransferInput::Ended { key, attempt, outcome: Outcome::Broken("cut".into()), moved: 0 }
+}
+
+fn close(bench: &mut Bench, peer: PeerId, link: LinkId) -> Vec<TransferOutput> {
+    only_transfers(bench.handle(Input::LinkClosed { peer, link, reason: "cut".into() }))
+}
+
+#[test]
+fn it_waits_for_a_connection_runs_is_cut_and_goes_on() {
+    let mut bench = Bench::new(|_| {});
+    let (peer, id) = (PeerId::random(), TransferId([1; 16]));
+    let key = key(TransferDirection::Outgoing, peer, 1);
+    assert!(begun(&tell(&mut bench, TransferInput::Send { peer, id })).is_empty());
+    let (link, outputs) = bench.open(peer, false, None);
+    let [first] = begun(&only_transfers(outputs))[..] else { panic!("it begins") };
+    tell(&mut bench, TransferInput::Progress { key, attempt: first, transferred: 100, moved: 200 });
+    assert_eq!(bench.core.stats().transfer_bytes_sent, 200);
+    close(&mut bench, peer, link);
+    let outputs = tell(&mut bench, broken(key, first));
+    assert!(outputs.contains(&TransferOutput::Show { key, state: TransferState::Interrupted }));
+    let (_, outputs) = bench.open(peer, false, None);
+    let [second] = begun(&only_transfers(outputs))[..] else { panic!("it goes on") };
+    // The end of an attempt that was given up says nothing any more.
+    assert!(tell(&mut bench, broken(key, first)).is_empty());
+    let hash = PayloadHash::of("x");
+    let outcome = Outcome::Finished(hash);
+    let outputs = tell(&mut bench, TransferInput::Ended { key, attempt: second, outcome, moved: 0 });
+    assert_eq!(ends(&outputs), [TransferState::Finished { hash }]);
+    assert_eq!(bench.core.stats().transfers_finished, 1);
+}
+
+#[test]
+fn attempts_that_bring_nothing_come_ever_more_rarely_and_end() {
+    let mut bench = Bench::new(|_| {});
+    let (peer, id) = (PeerId::random(), TransferId([1; 16]));
+    let key = key(TransferDirection::Outgoing, peer, 1);
+    bench.open(peer, false, None);
+    let mut outputs = tell(&mut bench, TransferInput::Send { peer, id });
+    let mut attempts = 0;
+    let end = loop {
+        if let Some(end) = ends(&outputs).pop() {
+            break end;
+        }
+        outputs = match begun(&outputs)[..] {
+            [attempt] => {
+                attempts += 1;
+                tell(&mut bench, broken(key, attempt))
+            }
+            _ => only_transfers(bench.pass(Duration::from_millis(500))),
+        };
+    };
+    assert!(matches!(end, TransferState::Failed { error: TransferError::Unreachable { .. } }), "{end:?}");
+    assert!((10..60).contains(&attempts), "{attempts} attempts in two minutes");
+}
+
+#[test]
+fn who_is_not_reached_in_time_gets_nothing() {
+    let mut bench = Bench::new(|_| {});
+    let peer = PeerId::random();
+    tell(&mut bench, TransferInput::Send { peer, id: TransferId([1; 16]) });
+    let outputs = only_transfers(bench.pass(Duration::from_secs(3 * 60)));
+    assert!(matches!(&ends(&outputs)[..], [TransferState::Failed { error: TransferError::Unreachable { .. } }]));
+}
+
+#[test]
+fn no_more_run_than_may_and_the_others_wait_in_their_order() {
+    let mut bench = Bench::new(|config| config.transfers.max_per_peer = 2);
+    let peer = PeerId::random();
+    bench.open(peer, false, None);
+    let mut running = Vec::new();
+    for id in 1..=4 {
+        let outputs = tell(&mut bench, TransferInput::Send { peer, id: TransferId([9 - id; 16]) });
+        running.extend(begun(&outputs));
+    }
+    assert_eq!(running.len(), 2);
+    bench.pass(Duration::from_secs(10 * 60));
+    let first = key(TransferDirection::Outgoing, peer, 8);
+    let outputs = tell(&mut bench, TransferInput::Cancel(first));
+    assert!(outputs.contains(&TransferOutput::Tell { key: first, reason: "the app gave it up".into() }));
+    let third = key(TransferDirection::Outgoing, peer, 6);
+    assert!(
+        outputs.iter().any(|output| matches!(output, TransferOutput::Begin { key, .. } if *key == third)),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn an_offer_waits_for_the_app_and_its_sender_may_come_back_meanwhile() {
+    let mut bench = Bench::new(|_| {});
+    let (peer, id) = (PeerId::random(), TransferId([1; 16]));
+    let key = key(TransferDirection::Incoming, peer, 1);
+    bench.open(peer, false, None);
+    let offered = |attempt| TransferInput::Offered { peer, id, attempt, length: None };
+    assert_eq!(tell(&mut bench, offered(1)), [TransferOutput::Offer { key, attempt: 1 }]);
+    let superseded = TransferOutput::Judge { attempt: 1, judgement: Judgement::Superseded };
+    assert_eq!(tell(&mut bench, offered(2)), [superseded], "the app is not asked twice");
+    let join = |attempt| TransferOutput::Judge { attempt, judgement: Judgement::Join(key) };
+    assert_eq!(tell(&mut bench, TransferInput::Taken(key)), [join(2)]);
+    tell(&mut bench, broken(key, 2));
+    assert!(tell(&mut bench, offered(3)).contains(&join(3)));
+    // On another connection, while the old one isn't known to be dead.
+    assert!(tell(&mut bench, offered(4)).contains(&join(4)));
+    assert!(tell(&mut bench, broken(key, 3)).is_empty(), "the old one doesn't count");
+    let hash = PayloadHash::of("x");
+    tell(&mut bench, TransferInput::Ended { key, attempt: 4, outcome: Outcome::Finished(hash), moved: 7 });
+    let done = TransferOutput::Judge { attempt: 5, judgement: Judgement::Done(hash) };
+    assert_eq!(tell(&mut bench, offered(5)), [done], "a sender that did not hear of the end");
+    assert_eq!(bench.core.stats().transfer_bytes_received, 7);
+}
+
+#[test]
+fn damage_is_forgiven_twice() {
+    let mut bench = Bench::new(|_| {});
+    let (peer, id) = (PeerId::random(), TransferId([1; 16]));
+    let key = key(TransferDirection::Incoming, peer, 1);
+    tell(&mut bench, TransferInput::Offered { peer, id, attempt: 1, length: None });
+    tell(&mut bench, TransferInput::Taken(key));
+    for attempt in 1..=3 {
+        let outcome = Outcome::Corrupt { offset: 5 };
+        let outputs = tell(&mut bench, TransferInput::Ended { key, attempt, outcome, moved: 0 });
+        let failed = TransferState::Failed { error: TransferError::Corrupt { offset: 5 } };
+        assert_eq!(ends(&outputs).contains(&failed), attempt == 3, "{attempt}");
+        tell(&mut bench, TransferInput::Offered { peer, id, attempt: attempt + 1, length: None });
+    }
+}
+
+#[test]
+fn a_flood_of_offers_is_refused_and_counted() {
+    let mut bench = Bench::new(|_| {});
+    let mut asked = 0;
+    for number in 0..200 {
+        let peer = PeerId::random();
+        let id = TransferId([1; 16]);
+        let outputs = tell(&mut bench, TransferInput::Offered { peer, id, attempt: number, length: Some(1) });
+        asked += usize::from(matches!(outputs[..], [TransferOutput::Offer { .. }]));
+    }
+    assert_eq!(asked, 32);
+    assert_eq!(bench.core.stats().offers_refused, 168);
+    let outputs = only_transfers(bench.pass(Duration::from_secs(61)));
+    let unanswered = outputs
+        .iter()
+        .filter(|output| matches!(output, TransferOutput::Judge { judgement: Judgement::Unanswered, .. }));
+    assert_eq!(unanswered.count(), 32);
+    assert_eq!(bench.core.stats().offers_refused, 200);
+}
+
+#[test]
+fn the_peer_ends_only_what_is_its_own() {
+    let mut bench = Bench::new(|_| {});
+    let (peer, stranger, id) = (PeerId::random(), PeerId::random(), TransferId([1; 16]));
+    bench.open(peer, false, None);
+    tell(&mut bench, TransferInput::Send { peer, id });
+    let stopped = |peer, by_sender| TransferInput::Stopped { peer, id, by_sender, reason: "enough".into() };
+    assert!(tell(&mut bench, stopped(stranger, false)).is_empty());
+    assert!(tell(&mut bench, stopped(peer, true)).is_empty(), "it is not the sender");
+    let outputs = tell(&mut bench, stopped(peer, false));
+    assert!(matches!(&ends(&outputs)[..], [TransferState::Failed { error: TransferError::CancelledByPeer { .. } }]));
+}
+
+#[test]
+fn shutdown_ends_what_is_sent_and_tells_the_receiver() {
+    let mut bench = Bench::new(|_| {});
+    let (peer, id) = (PeerId::random(), TransferId([1; 16]));
+    bench.open(peer, false, None);
+    tell(&mut bench, TransferInput::Send { peer, id });
+    let outputs = only_transfers(bench.handle(Input::Drain));
+    assert!(outputs.iter().any(|output| matches!(output, TransferOutput::Tell { .. })));
+    assert_eq!(ends(&outputs), [TransferState::Failed { error: TransferError::ShutDown }]);
+    let outputs = tell(&mut bench, TransferInput::Offered { peer, id, attempt: 1, length: None });
+    assert_eq!(outputs, [TransferOutput::Judge { attempt: 1, judgement: Judgement::Busy }]);
+}
