@@ -44,6 +44,8 @@ use crate::{
     platform::{self, Clock, Lock, Wake, Wakes},
     receipt::{ReceiptState, ReceiptWriter},
     store::{Journal, Report},
+    transfer::TransferState,
+    transfers::Watch,
     transport::{self, Built},
 };
 
@@ -132,6 +134,7 @@ enum News {
     Accepted(u64),
     Answer(RequestId, Result<PeerId, ConnectError>),
     Receipt(u64, ReceiptState),
+    Transfer(Arc<Watch>, TransferState),
 }
 
 /// What the driver does next.

@@ -56,6 +56,18 @@ pub(crate) enum Change {
     Remove(Shelf, Key),
 }
 
+/// How long a round may wait for company before it is written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Haste {
+    /// Nobody waits for it: a message that has ended, a confirmation. What is lost of these by a crash is done twice.
+    #[default]
+    Later,
+    /// Somebody waits, but it may well cancel out in a moment: a message that is on its way already.
+    Soon,
+    /// Something goes on only when it is written.
+    Now,
+}
+
 /// What an earlier run has left, each shelf in the order of its keys.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {

@@ -57,6 +57,9 @@ fn on_its_own(network: &str) -> NetworkConfigBuilder {
         .connections(|connections| {
             connections.retry_initial = Duration::from_secs(60);
             connections.retry_max = Duration::from_secs(3600);
+            // A circuit whose relay is gone may end without a word.
+            connections.ping_interval = Duration::from_millis(500);
+            connections.ping_timeout = Duration::from_secs(2);
         })
 }
 

@@ -109,7 +109,7 @@ export class FakeMessageStream extends FakeStream<ReceivedMessage> implements Wa
 }
 
 export class FakeReceipt implements WasmReceipt {
-  current: ReceiptState = { state: "queued" };
+  current: ReceiptState = { state: "queued", why: { type: "turn" } };
   asked = 0;
   freed = 0;
   readonly storing = new Later<void>();

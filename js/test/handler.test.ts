@@ -32,6 +32,7 @@ function message(text: string): ReceivedMessage {
     priority: "medium",
     delivery: "direct",
     createdAt: 1,
+    expiresAt: null,
     authenticity: "signed",
     redelivered: false,
     payload: new TextEncoder().encode(text),

@@ -14,9 +14,9 @@ describe("a receipt", () => {
   it("tells where the message stands", async () => {
     const { wasm, receipt } = receive();
     assert.equal(receipt.id, "12D3KooWme/1");
-    assert.deepEqual(receipt.state, { state: "queued" });
-    wasm.current = { state: "sent" };
-    assert.deepEqual(receipt.state, { state: "sent" });
+    assert.deepEqual(receipt.state, { state: "queued", why: { type: "turn" } });
+    wasm.current = { state: "sent", way: { type: "relayed" } };
+    assert.deepEqual(receipt.state, { state: "sent", way: { type: "relayed" } });
     assert.equal(wasm.asked, 0, "nobody has asked for the end yet");
   });
 

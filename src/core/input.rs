@@ -14,7 +14,7 @@ use crate::{
     message::{GroupName, Priority, ReceivedMessage},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
-    rows::Change,
+    rows::{Change, Haste},
 };
 
 use super::routing::Restored;
@@ -383,11 +383,11 @@ pub(crate) enum Output {
         serial: u64,
         message: ReceivedMessage,
     },
-    /// Write changes, all or none. An [`Input::Journal`] follows once they are kept. `urgent` says that somebody waits.
+    /// Write changes, all or none. An [`Input::Journal`] follows once they are kept.
     Store {
         round: u64,
         changes: Vec<Change>,
-        urgent: bool,
+        haste: Haste,
     },
     /// The message of a receipt is kept, and so accepted.
     Accepted {

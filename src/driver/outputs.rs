@@ -140,9 +140,9 @@ impl Driver {
             Output::Event(event) => self.news.push_back(News::Event(event)),
             Output::Deliver(message) => self.news.push_back(News::Message(message)),
             Output::HandOver { serial, message } => self.news.push_back(News::Kept(serial, message)),
-            Output::Store { round, changes, urgent } => {
+            Output::Store { round, changes, haste } => {
                 if let Some(journal) = &self.journal {
-                    journal.write(round, changes, urgent);
+                    journal.write(round, changes, haste);
                 }
             }
             Output::Accepted { nonce } => self.news.push_back(News::Accepted(nonce)),
@@ -197,6 +197,7 @@ impl Driver {
                     receipt.set(state);
                 }
             }
+            News::Transfer(watch, state) => watch.set(state),
             News::Answer(request, result) => {
                 if let Some(answer) = self.answers.remove(&request) {
                     // Whoever asked may be gone.

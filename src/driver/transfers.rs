@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use futures::channel::oneshot;
 use libp2p::swarm::ConnectionId;
 
-use super::Driver;
+use super::{Driver, News};
 use crate::{
     core::{Input, Judgement, TransferInput, TransferOutput},
     error::TransferError,
@@ -134,21 +134,18 @@ impl Driver {
 
     fn show_transfer(&mut self, key: TransferKey, state: TransferState) {
         let over = state.is_final();
-        match key.direction {
-            TransferDirection::Outgoing => {
-                let Some(outbox) = self.transfers.outgoing.get(&key) else { return };
-                outbox.watch.set(state);
-                if over && let Some(outbox) = self.transfers.outgoing.remove(&key) {
-                    outbox.shell.stop();
-                }
-            }
-            TransferDirection::Incoming => {
-                let Some(inbox) = self.transfers.incoming.get(&key) else { return };
-                inbox.watch.set(state);
-                if over && let Some(inbox) = self.transfers.incoming.remove(&key) {
-                    inbox.shell.stop();
-                }
-            }
+        let watch = match key.direction {
+            TransferDirection::Outgoing => self.transfers.outgoing.get(&key).map(|outbox| outbox.watch.clone()),
+            TransferDirection::Incoming => self.transfers.incoming.get(&key).map(|inbox| inbox.watch.clone()),
+        };
+        if let Some(watch) = watch {
+            self.news.push_back(News::Transfer(watch, state));
+        }
+        if over && let Some(outbox) = self.transfers.outgoing.remove(&key) {
+            outbox.shell.stop();
+        }
+        if over && let Some(inbox) = self.transfers.incoming.remove(&key) {
+            inbox.shell.stop();
         }
     }
 

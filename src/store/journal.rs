@@ -23,7 +23,7 @@ use async_channel::{Receiver, Sender};
 use crate::{
     error::{StartError, StoreError},
     platform,
-    rows::{Change, Changes, Kept},
+    rows::{Change, Changes, Haste, Kept},
 };
 
 /// How far the journal is.
@@ -56,8 +56,8 @@ struct State {
     waiting: Changes,
     /// The last round that waits.
     round: u64,
-    /// Whether somebody waits for what waits.
-    urgent: bool,
+    /// Of the most hasty round that waits.
+    haste: Haste,
     report: Report,
 }
 
@@ -95,13 +95,13 @@ impl Journal {
         Ok(Self { shared, reports, finished })
     }
 
-    /// Hands over the changes of a round; rounds rise. `urgent` says that somebody waits for it; what isn't urgent waits
-    /// a moment for company.
-    pub(crate) fn write(&self, round: u64, changes: Vec<Change>, urgent: bool) {
+    /// Hands over the changes of a round; rounds rise. What is in no haste waits a
+    /// moment for company.
+    pub(crate) fn write(&self, round: u64, changes: Vec<Change>, haste: Haste) {
         let mut state = self.shared.lock();
         state.waiting.extend(changes);
         state.round = round;
-        state.urgent |= urgent;
+        state.haste = state.haste.max(haste);
         drop(state);
         // Full means that the writer is about to look anyway.
         let _ = self.shared.work.try_send(());

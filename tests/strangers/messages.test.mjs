@@ -69,7 +69,10 @@ for (const transport of ["tcp", "ws"]) {
       const { message } = await node.message((candidate) => candidate.id === id, `the message ${name}`);
       assert.deepEqual(
         message,
-        { id, sender, delivery: "direct", authenticity: "connection", createdAt: null, ...expected },
+        {
+          ...{ id, sender, delivery: "direct", authenticity: "connection", createdAt: null },
+          ...{ expiresAt: null, redelivered: false, ...expected },
+        },
         `the message ${name}`,
       );
     }

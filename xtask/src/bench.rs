@@ -22,7 +22,7 @@ use crate::{
     run::{file_failure, in_words},
     workspace::Workspace,
 };
-use measure::Measure;
+use measure::{Measure, Outcome};
 use options::Options;
 use report::Report;
 
@@ -39,14 +39,17 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), Failure> {
     let begin = Instant::now();
     let folder = env::temp_dir().join(format!("cpc-net-bench-{}", process::id()));
     fs::create_dir_all(&folder).map_err(|error| file_failure("making", &folder, &error))?;
-    let results = Measure { program, options, folder: folder.clone() }.all(&rows);
+    let Outcome { results, failures } = Measure { program, options, folder: folder.clone() }.all(&rows);
     // What is left behind there is of no use to anybody; that it can't be removed is no failure of the measurement.
     let _ = fs::remove_dir_all(&folder);
-    let report = Report::new(options, results?);
+    let report = Report::new(options, results);
     eprintln!("Measured in {}", in_words(begin.elapsed()));
     println!("\n{}", report.markdown());
     if let Some(file) = &options.json {
         fs::write(file, format!("{:#}\n", report.json())).map_err(|error| file_failure("writing", file, &error))?;
+    }
+    if let Some(failure) = failures.into_iter().next() {
+        return Err(failure.epilogue("The rows that could be measured are above; README.md stays as it is."));
     }
     if options.write_readme {
         readme::write(&workspace.path("README.md"), &report.markdown())?;

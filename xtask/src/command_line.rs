@@ -92,7 +92,8 @@ compiling. A machine that does anything else meanwhile tells little.
 Options:
   --rounds <NUMBER>   measure so often; 5 unless told
   --only <TEXT>       only the rows with this text in their names; may be given several times. The rows are connect,
-                      latency, in-flight, one-way, durable, bulk, urgent, posts-lost, posts-cpu, posts-p99, idle and overhead
+                      latency, in-flight, one-way, durable, bulk, urgent, posts-lost, posts-cpu, posts-p99, idle and
+                      overhead
   --json <FILE>       write all that was measured there
   --write-readme      put the table into README.md
   --quick             measure shortly, in half a minute: to see that it works, not how fast

@@ -69,6 +69,10 @@ delivery: DeliveryConfig,
  */
 propagation: PropagationConfig, 
 /**
+ * Payloads that are streamed from a reader into a writer.
+ */
+transfers: TransfersConfig, 
+/**
  * How many bytes may leave in a time.
  */
 bandwidth: BandwidthConfig, 

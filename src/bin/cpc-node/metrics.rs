@@ -63,7 +63,7 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
         "What peers sent that was rejected",
         labelled("reason", none.into_iter().chain(seen)),
     );
-    let plain: [(&str, &str, u64); 7] = [
+    let plain: [(&str, &str, u64); 12] = [
         ("messages_delivered", "Direct messages whose receipt says delivered", stats.messages_delivered),
         ("messages_failed", "Direct messages whose receipt says failed or expired", stats.messages_failed),
         ("messages_shed", "Direct messages that gave way to more urgent ones", stats.messages_shed),
@@ -71,6 +71,11 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
         ("messages_deferred", "Direct messages not taken for want of room or storage", stats.messages_deferred),
         ("messages_duplicate", "Copies of messages that had arrived before", stats.duplicates),
         ("broadcasts_dropped", "Broadcasts that could not leave", stats.broadcasts_dropped),
+        ("transfers_finished", "Transfers that were completed, in either direction", stats.transfers_finished),
+        ("transfers_failed", "Transfers that will never be complete", stats.transfers_failed),
+        ("transfer_offers_refused", "Payloads offered by others that were not taken", stats.offers_refused),
+        ("transfer_sent_bytes", "Bytes of payloads that left; again counts again", stats.transfer_bytes_sent),
+        ("transfer_received_bytes", "Bytes of payloads that came in", stats.transfer_bytes_received),
     ];
     for (name, help, count) in plain {
         registry.register(name, help, ConstCounter::new(count));

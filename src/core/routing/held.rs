@@ -15,7 +15,7 @@ use libp2p::PeerId;
 use super::{journal::Journal, records};
 use crate::{
     message::{MessageId, ReceivedMessage},
-    rows::{Change, Mark, Shelf},
+    rows::{Change, Haste, Mark, Shelf},
 };
 
 /// Messages in one row. What comes in one turn shares rows, since a row costs more than the bytes in it.
@@ -88,7 +88,7 @@ impl Held {
         for (first, messages) in rows {
             let after = first.saturating_add(messages.len() as u64);
             if after <= confirmed + 1 {
-                journal.add(Change::Remove(Shelf::Inbox, first), false);
+                journal.add(Change::Remove(Shelf::Inbox, first), Haste::Later);
                 continue;
             }
             self.rows.push_back(Row { first, last: after - 1 });
@@ -136,7 +136,7 @@ impl Held {
                 self.arriving.push_back(arriving);
             }
             self.rows.push_back(Row { first, last: first + messages.len() as u64 - 1 });
-            journal.add(Change::Insert(Shelf::Inbox, first, records::write_received(&messages)), true);
+            journal.add(Change::Insert(Shelf::Inbox, first, records::write_received(&messages)), Haste::Now);
         }
         any
     }
@@ -165,10 +165,10 @@ impl Held {
         while self.rows.front().is_some_and(|row| row.last <= serial)
             && let Some(row) = self.rows.pop_front()
         {
-            journal.add(Change::Remove(Shelf::Inbox, row.first), false);
+            journal.add(Change::Remove(Shelf::Inbox, row.first), Haste::Later);
         }
         // Also when all rows are gone: serial numbers go on from here.
         let mark = records::write_mark(serial);
-        journal.add(Change::Put(Shelf::Marks, Mark::Confirmed as u64, mark), false);
+        journal.add(Change::Put(Shelf::Marks, Mark::Confirmed as u64, mark), Haste::Later);
     }
 }

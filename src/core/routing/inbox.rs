@@ -20,7 +20,7 @@ use crate::{
     event::RejectReason,
     frame::{Addressing, Frame, NonceRange, Rejection},
     message::{Authenticity, Delivery, GroupName, MessageId, ReceivedMessage},
-    rows::{Change, Key, Shelf},
+    rows::{Change, Haste, Key, Shelf},
 };
 
 /// Acknowledgement ranges in one frame.
@@ -73,10 +73,10 @@ impl Inbox {
     pub(crate) fn write_marks(&mut self, journal: &mut Journal) {
         let (gone, changed) = self.seen.take_marks();
         for slot in gone {
-            journal.add(Change::Remove(Shelf::Seen, slot), false);
+            journal.add(Change::Remove(Shelf::Seen, slot), Haste::Later);
         }
         for (slot, row) in changed {
-            journal.add(Change::Put(Shelf::Seen, slot, records::write_window(&row)), false);
+            journal.add(Change::Put(Shelf::Seen, slot, records::write_window(&row)), Haste::Later);
         }
     }
 

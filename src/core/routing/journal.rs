@@ -17,7 +17,7 @@ use crate::{
     core::{Output, input::OutgoingMessage},
     error::DeliveryError,
     receipt::ReceiptState,
-    rows::{Change, Shelf},
+    rows::{Change, Haste, Shelf},
 };
 
 /// A message that is not accepted yet: its row is being written.
@@ -46,7 +46,7 @@ pub(crate) struct Journal {
     /// The last round that was handed over.
     round: u64,
     changes: Vec<Change>,
-    urgent: bool,
+    haste: Haste,
     /// In the order of their rounds.
     accepting: VecDeque<Accepting>,
     failing: Option<String>,
@@ -54,7 +54,14 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(durability: Durability) -> Self {
-        Self { durability, round: 0, changes: Vec::new(), urgent: false, accepting: VecDeque::new(), failing: None }
+        Self {
+            durability,
+            round: 0,
+            changes: Vec::new(),
+            haste: Haste::Later,
+            accepting: VecDeque::new(),
+            failing: None,
+        }
     }
 
     /// Whether anything is kept at all.
@@ -77,11 +84,11 @@ impl Journal {
         self.round + 1
     }
 
-    /// Adds a change to the next round. `urgent` says that somebody waits for it.
-    pub(crate) fn add(&mut self, change: Change, urgent: bool) {
+    /// Adds a change to the next round.
+    pub(crate) fn add(&mut self, change: Change, haste: Haste) {
         if self.is_on() {
             self.changes.push(change);
-            self.urgent |= urgent;
+            self.haste = self.haste.max(haste);
         }
     }
 
@@ -102,11 +109,11 @@ impl Journal {
             return None;
         }
         let row = records::write_letter(&peer, &message.letter);
-        self.add(Change::Insert(Shelf::Outbox, nonce, row), true);
-        let (now, later) = match self.durability {
-            Durability::Synced => (None, Some(message)),
-            _ => (Some(message), None),
+        let (haste, now, later) = match self.durability {
+            Durability::Synced => (Haste::Now, None, Some(message)),
+            _ => (Haste::Soon, Some(message), None),
         };
+        self.add(Change::Insert(Shelf::Outbox, nonce, row), haste);
         self.accepting.push_back(Accepting { round: self.next_round(), peer, nonce, message: later });
         now
     }
@@ -117,8 +124,8 @@ impl Journal {
             return None;
         }
         self.round += 1;
-        let (changes, urgent) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.urgent));
-        Some(Output::Store { round: self.round, changes, urgent })
+        let (changes, haste) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.haste));
+        Some(Output::Store { round: self.round, changes, haste })
     }
 
     /// Looks at a wish on its way out: what has ended is not kept any longer, and what is kept goes on at the next start.
@@ -135,7 +142,7 @@ impl Journal {
             }
             // Its row, if there ever was one, is taken away where the failure is noticed.
             ReceiptState::Failed { error: DeliveryError::NotStored { .. } } => {}
-            _ => self.add(Change::Remove(Shelf::Outbox, *nonce), false),
+            _ => self.add(Change::Remove(Shelf::Outbox, *nonce), Haste::Later),
         }
     }
 
@@ -151,7 +158,7 @@ impl Journal {
         if let Some(reason) = &failing {
             for Accepting { peer, nonce, message, .. } in std::mem::take(&mut self.accepting) {
                 // The attempt may have reached the disk all the same.
-                self.add(Change::Remove(Shelf::Outbox, nonce), false);
+                self.add(Change::Remove(Shelf::Outbox, nonce), Haste::Later);
                 match message {
                     None => news.refused.push((peer, nonce)),
                     Some(_) => {

@@ -8,11 +8,20 @@ use futures_timer::Delay;
 use web_time::Instant;
 
 use super::{Report, Shared, State};
-use crate::{platform::Disk, rows::Changes};
+use crate::{
+    platform::Disk,
+    rows::{Changes, Haste},
+};
 
-/// How long changes for which nobody waits (a message that has ended, a confirmation) wait for company: what is lost with
-/// them by a crash is done twice, never lost.
-const COMPANY: Duration = Duration::from_millis(25);
+/// How long changes wait for company, by their haste.
+fn company(haste: Haste) -> Duration {
+    match haste {
+        Haste::Later => Duration::from_millis(25),
+        // A neighbour's acknowledgement, which comes after a commit of its own, mostly needs less: then nothing is written.
+        Haste::Soon => Duration::from_millis(5),
+        Haste::Now => Duration::ZERO,
+    }
+}
 
 /// The first pause after a commit failed; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -57,9 +66,9 @@ async fn next(shared: &Shared, work: &Receiver<()>) -> Option<(Changes, u64)> {
                 }
                 None
             } else {
-                let left = COMPANY.saturating_sub(waits_since.get_or_insert_with(Instant::now).elapsed());
-                if state.urgent || closed || left.is_zero() {
-                    state.urgent = false;
+                let left = company(state.haste).saturating_sub(waits_since.get_or_insert_with(Instant::now).elapsed());
+                if closed || left.is_zero() {
+                    state.haste = Haste::Later;
                     return Some((std::mem::take(&mut state.waiting), state.round));
                 }
                 Some(left)
@@ -109,7 +118,7 @@ impl Shared {
         let mut state = self.lock();
         let later = std::mem::take(&mut state.waiting);
         state.waiting = changes.then(later);
-        state.urgent = true;
+        state.haste = Haste::Now;
         state.report.failing = Some(reason);
         let _ = self.report.try_send(());
     }

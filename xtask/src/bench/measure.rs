@@ -1,6 +1,13 @@
 //! Measuring: round by round, row by row, the contestants in turns.
 
-use std::{collections::BTreeMap, env, fs, io::ErrorKind, path::PathBuf, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    env, fs,
+    io::ErrorKind,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -41,6 +48,12 @@ pub struct Result {
     pub measured: Vec<Measured>,
 }
 
+/// What came of a run: a row that could not be measured leaves the others their numbers.
+pub struct Outcome {
+    pub results: Vec<Result>,
+    pub failures: Vec<Failure>,
+}
+
 /// Measures.
 pub struct Measure<'a> {
     pub program: PathBuf,
@@ -68,7 +81,8 @@ struct Collected {
 
 impl Measure<'_> {
     /// Measures all rows, round by round.
-    pub fn all(&self, rows: &[Row]) -> std::result::Result<Vec<Result>, Failure> {
+    pub fn all(&self, rows: &[Row]) -> Outcome {
+        let mut failed = BTreeMap::<&str, Failure>::new();
         let mut collected = rows
             .iter()
             .map(|row| row.contestants.iter().map(|_| Collected::default()).collect())
@@ -76,22 +90,46 @@ impl Measure<'_> {
         for round in 0..self.options.rounds {
             let mut seen = Seen::new();
             for (row, of_row) in rows.iter().zip(&mut collected) {
-                if row.once && round > 0 {
+                if failed.contains_key(row.key) || row.once && round > 0 {
                     continue;
                 }
-                let count = row.contestants.len();
-                for turn in 0..count {
-                    // Somebody else is the first in each round.
-                    let at = (turn + round) % count;
-                    let contestant = row.contestants[at];
-                    let report = self.one(row, contestant, &mut seen)?;
-                    let number = of_row[at].take(row, report)?;
-                    let (of, name) = (self.options.rounds, contestant.name());
-                    eprintln!("round {}/{of}  {:<10} {name:<17} {}", round + 1, row.key, value(number, row.unit));
+                if let Err(failure) = self.round(round, row, of_row, &mut seen) {
+                    let failure = failure.context(format!("the row {}", row.key));
+                    eprintln!("{failure}");
+                    failed.insert(row.key, failure);
                 }
             }
         }
-        rows.iter().zip(collected).map(|(row, of_row)| finished(row, of_row)).collect()
+        let mut results = Vec::new();
+        for (row, of_row) in
+            rows.iter().zip(collected).filter(|(row, _)| !failed.contains_key(row.key)).collect::<Vec<_>>()
+        {
+            match finished(row, of_row) {
+                Ok(result) => results.push(result),
+                Err(failure) => drop(failed.insert(row.key, failure)),
+            }
+        }
+        Outcome { results, failures: failed.into_values().collect() }
+    }
+
+    /// One round of one row: all contestants, somebody else the first in each round.
+    fn round(
+        &self,
+        round: usize,
+        row: &Row,
+        collected: &mut [Collected],
+        seen: &mut Seen,
+    ) -> std::result::Result<(), Failure> {
+        let count = row.contestants.len();
+        for turn in 0..count {
+            let at = (turn + round) % count;
+            let contestant = row.contestants[at];
+            let report = self.one(row, contestant, seen)?;
+            let number = collected[at].take(row, report)?;
+            let (of, name) = (self.options.rounds, contestant.name());
+            eprintln!("round {}/{of}  {:<10} {name:<17} {}", round + 1, row.key, value(number, row.unit));
+        }
+        Ok(())
     }
 
     fn one(&self, row: &Row, contestant: Contestant, seen: &mut Seen) -> std::result::Result<Value, Failure> {
@@ -110,10 +148,10 @@ impl Measure<'_> {
             Task::Pair(task) | Task::Durable(task) => self.pair(task, &listener, &dialler),
             Task::Idle => self.idle(&listener, &dialler),
             Task::Posts(field) => {
-                if !seen.contains_key(&contestant) {
-                    seen.insert(contestant, self.posts(contestant)?);
-                }
-                let told = &seen[&contestant];
+                let told = match seen.entry(contestant) {
+                    Entry::Occupied(told) => told.into_mut(),
+                    Entry::Vacant(place) => place.insert(self.posts(contestant)?),
+                };
                 Ok(json!({ "number": told[field], "beside": told }))
             }
         }

@@ -64,7 +64,7 @@ impl<'a> Report<'a> {
                 "bar": format!("{:?}", result.row.bar),
                 "ratio": verdict.ratio,
                 "reached": verdict.reached,
-                "met": verdict.met(),
+                "met": verdict.met,
                 "contestants": contestants.collect::<serde_json::Map<_, _>>(),
             })
         });

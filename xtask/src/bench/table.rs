@@ -15,6 +15,7 @@ pub struct Verdict {
     pub ratio: Option<f64>,
     /// How much of the bar was reached: 1 is all of it. `None` where no bar is set.
     pub reached: Option<f64>,
+    pub met: Option<bool>,
 }
 
 impl Verdict {
@@ -30,19 +31,15 @@ impl Verdict {
         match result.row.bar {
             Bar::AtLeast(times, other) => {
                 let ratio = ours / number(other);
-                Self { ratio: Some(ratio), reached: Some(ratio / times) }
+                Self { ratio: Some(ratio), reached: Some(ratio / times), met: Some(ratio >= times) }
             }
             Bar::AtMost(times, other) => {
                 let ratio = ours / number(other);
-                Self { ratio: Some(ratio), reached: Some(times / ratio) }
+                Self { ratio: Some(ratio), reached: Some(times / ratio), met: Some(ratio <= times) }
             }
-            Bar::Under(limit) => Self { ratio: None, reached: Some(limit / ours) },
-            Bar::Beside(other) => Self { ratio: Some(ours / number(other)), reached: None },
+            Bar::Under(limit) => Self { ratio: None, reached: Some(limit / ours), met: Some(ours < limit) },
+            Bar::Beside(other) => Self { ratio: Some(ours / number(other)), reached: None, met: None },
         }
-    }
-
-    pub fn met(&self) -> Option<bool> {
-        self.reached.map(|reached| reached >= 1.0)
     }
 }
 
@@ -108,7 +105,7 @@ fn said(result: &Result) -> String {
         (Some(ratio), _) => format!("{} ×: ", ratio_text(ratio)),
         (None, _) => String::new(),
     };
-    match (verdict.met(), verdict.reached) {
+    match (verdict.met, verdict.reached) {
         (Some(true), _) => format!("{ratio}met"),
         (Some(false), Some(reached)) => format!("{ratio}missed, {:.0} % of the bar", (reached * 100.0).floor()),
         _ => ratio,
@@ -202,7 +199,7 @@ mod tests {
             ("posts-lost", (Gossipsub, 0.0), 1.0, None, Some(false)),
         ] {
             let verdict = Verdict::of(&result(key, &[other, (Ours, ours)]));
-            assert_eq!((verdict.ratio, verdict.met()), (ratio, met), "{key} {ours}");
+            assert_eq!((verdict.ratio, verdict.met), (ratio, met), "{key} {ours}");
         }
     }
 

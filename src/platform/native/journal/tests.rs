@@ -14,7 +14,7 @@ use redb::StorageBackend;
 
 use super::*;
 use crate::{
-    rows::{Change, Key},
+    rows::{Change, Haste, Key},
     store::Journal,
 };
 
@@ -187,7 +187,7 @@ proptest! {
         for (round, (acts, stop)) in rounds.into_iter().zip(stops).enumerate() {
             let changes = app.round(acts);
             apply(&mut model, &changes);
-            journal.write(round as u64 + 1, changes, round % 2 == 0);
+            journal.write(round as u64 + 1, changes, [Haste::Later, Haste::Soon, Haste::Now][round % 3]);
             if stop {
                 block_on(journal.close());
                 let (next, kept) = block_on(Journal::open(&place, false)).expect("opens again");
@@ -212,7 +212,7 @@ proptest! {
             let mut model = models[round].clone();
             apply(&mut model, &changes);
             models.push(model);
-            journal.write(round as u64 + 1, changes, true);
+            journal.write(round as u64 + 1, changes, Haste::Now);
             while journal.report().failing.is_none() && journal.report().stored <= round as u64 {
                 block_on(journal.next_report());
             }
@@ -234,7 +234,7 @@ proptest! {
             let changes = app.round(acts);
             apply(&mut model, &changes);
             last += 1;
-            journal.write(last, changes, true);
+            journal.write(last, changes, Haste::Now);
         }
         block_on(async {
             let mut report = journal.report();
@@ -259,13 +259,13 @@ proptest! {
 fn what_is_not_urgent_is_written_too() {
     let platter = Platter::healthy();
     let journal = Journal::over(platter.disk()).expect("starts");
-    journal.write(1, vec![Change::Put(Shelf::Marks, 0, Bytes::from_static(b"5"))], false);
+    journal.write(1, vec![Change::Put(Shelf::Marks, 0, Bytes::from_static(b"5"))], Haste::Later);
     let report = block_on(journal.next_report());
     assert_eq!((report.stored, report.failing), (1, None));
     // What cancels out is as good as written, and costs no commit.
     let before = platter.0.writes_left.load(Ordering::SeqCst);
     let insert = Change::Insert(Shelf::Outbox, 1, Bytes::from_static(b"message"));
-    journal.write(2, vec![insert, Change::Remove(Shelf::Outbox, 1)], true);
+    journal.write(2, vec![insert, Change::Remove(Shelf::Outbox, 1)], Haste::Now);
     assert_eq!(block_on(journal.next_report()).stored, 2);
     assert_eq!(platter.0.writes_left.load(Ordering::SeqCst), before);
 }
