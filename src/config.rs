@@ -21,6 +21,7 @@
 mod builder;
 mod check;
 mod durations;
+mod propagation;
 mod source;
 mod transfers;
 
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::NetworkConfigBuilder;
 pub(crate) use durations::{millis, optional_millis};
+pub use propagation::{PropagationConfig, Strategy};
 pub use transfers::TransfersConfig;
 
 /// The whole configuration. In TOML each struct below is a table, in the environment a prefix
@@ -70,6 +72,8 @@ pub struct NetworkConfig {
     pub connections: ConnectionsConfig,
     /// How long delivery is tried.
     pub delivery: DeliveryConfig,
+    /// How broadcasts spread.
+    pub propagation: PropagationConfig,
     /// Payloads that are streamed from a reader into a writer.
     pub transfers: TransfersConfig,
     /// How many bytes may leave in a time.
@@ -92,6 +96,7 @@ impl Default for NetworkConfig {
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
+            propagation: PropagationConfig::default(),
             transfers: TransfersConfig::default(),
             bandwidth: BandwidthConfig::default(),
             limits: LimitsConfig::default(),
@@ -353,8 +358,6 @@ pub struct DeliveryConfig {
     #[serde(with = "durations")]
     #[cfg_attr(feature = "typescript", ts(type = "Duration"))]
     pub drain_timeout: Duration,
-    /// How often a broadcast may be forwarded (CPC: 7). 1 to 64. Default 7.
-    pub max_hops: u32,
     /// What of messages outlives the node. Others than `memory` need a `data_dir`. Default `batched` with a `data_dir`,
     /// else `memory`.
     pub durability: Option<Durability>,
@@ -383,7 +386,6 @@ impl Default for DeliveryConfig {
             timeout: Duration::from_secs(60),
             acknowledge_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
-            max_hops: 7,
             durability: None,
         }
     }
@@ -438,7 +440,7 @@ pub struct LimitsConfig {
     pub command_buffer: usize,
     /// How many groups can be joined. 1 to 1024. Default 64.
     pub groups: usize,
-    /// How many senders' nonces are remembered to find duplicates. 100 to 1000000. Default 10000.
+    /// How many senders' nonces, and how many posts, are remembered to find duplicates. 100 to 1000000. Default 10000.
     pub duplicate_cache: usize,
 }
 

@@ -11,6 +11,7 @@
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
 //! - `transfers`: which payloads are under way, and when a cut one is tried again.
 //! - `keeping`: what of messages outlives the node.
+//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
 //! - `wakes`: what a sleep, or another network, changes.
@@ -21,6 +22,7 @@ mod discovery;
 mod health;
 mod input;
 mod keeping;
+mod posting;
 mod random;
 mod routing;
 mod transfers;
@@ -40,8 +42,8 @@ use crate::{
     config::NetworkConfig,
     error::ConnectError,
     event::{NetworkEvent, RejectReason},
-    frame::{Content, ControlContent, Incoming, Rejection},
-    message::{GroupName, MessageId, Priority},
+    frame::{Content, ControlContent, Frame, Incoming, Rejection},
+    message::{GroupName, Priority},
     peer::{ConnectionState, NetworkStats},
 };
 
@@ -64,6 +66,17 @@ use upgrades::Upgrades;
 
 /// Below this score a peer's rejections are only counted: no event, no ERROR reply.
 const REPLY_SCORE: f32 = 0.3;
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From its author, for this node.
+    Lane,
+    /// As a post that a neighbour passed on.
+    Post,
+    /// As a post, by a stranger's gossip.
+    Gossip,
+}
 
 /// What the core needs to know of its node.
 #[derive(Clone)]
@@ -109,7 +122,7 @@ impl Core {
         let mut core = Self {
             connections: Connections::new(&settings),
             discovery: Discovery::new(&settings),
-            routing: Routing::new(&settings.config),
+            routing: Routing::new(settings.local, &settings.config),
             transfers: Transfers::new(&settings.config.transfers),
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
@@ -153,28 +166,22 @@ impl Core {
                     self.deliver_mail(now, peer);
                 }
             }
-            Input::BroadcastGossip { topic, message } => {
-                self.health.accepted(message.letter.priority);
-                let dropped = self.routing.pending.push(now, topic, message, &mut self.out);
-                self.health.stats.broadcasts_dropped += dropped;
-            }
-            Input::Published { nonce, priority } => {
-                self.health.sent(priority, 1);
-                let id = MessageId { sender: self.settings.local, nonce };
-                self.out.push_back(Output::Event(NetworkEvent::BroadcastTaken { id }));
-            }
-            Input::PublishFailed { topic, message } => {
-                let dropped = self.routing.pending.failed(now, topic, message);
-                self.health.stats.broadcasts_dropped += dropped;
+            Input::BroadcastDirected { peers, message } => self.broadcast_directed(now, peers, &message),
+            Input::Post { message } => self.post(now, message),
+            Input::Published { nonce, priority } => self.taken(nonce, priority),
+            Input::PublishFailed { message } => {
+                self.health.stats.broadcasts_dropped += self.routing.pending.failed(now, message);
             }
             Input::PublishDropped => self.health.stats.broadcasts_dropped += 1,
             Input::Subscribed { topic } => self.routing.pending.somebody_listens(now, &topic),
             Input::JoinGroup { group } => {
                 self.groups.insert(group.clone());
+                self.routing.spread.join(now, group.clone());
                 self.out.push_back(Output::Subscribe(Topic::Group(group)));
             }
             Input::LeaveGroup { group } => {
                 self.groups.remove(&group);
+                self.routing.spread.leave(now, &group);
                 self.out.push_back(Output::Unsubscribe(Topic::Group(group)));
             }
             Input::Discover { target } => self.discovery.search(target, &mut self.connections, now, &mut self.out),
@@ -200,6 +207,7 @@ impl Core {
                     &mut self.connections,
                     &mut self.out,
                 );
+                self.routing.spread.set_relayed(&peer, self.is_relayed(&peer));
                 self.changed.insert(peer);
                 self.deliver_mail(now, peer);
                 self.routing.outbox.tell_connected(peer, &mut self.out);
@@ -211,6 +219,7 @@ impl Core {
                 self.upgrades.look(now, peer, &self.connections);
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
                 self.health.stats.messages_failed += self.routing.outbox.link_closed(peer, link, &mut self.out);
+                self.link_of_neighbour_closed(now, peer);
                 self.changed.insert(peer);
                 // Who has said goodbye is left alone for a moment, also with mail.
                 if self.connections.state(&peer) == ConnectionState::Connected {
@@ -222,6 +231,7 @@ impl Core {
             Input::Identified { peer, facts } => {
                 self.changed.insert(peer);
                 let has_mail = self.routing.outbox.has_mail(&peer);
+                self.meet(now, peer, &facts);
                 self.upgrades.identified(now, peer, facts.signals_webrtc, &self.connections);
                 self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
@@ -239,7 +249,7 @@ impl Core {
                 self.health.stats.bytes_received += bytes as u64;
                 let room = batch.iter().flatten().any(|incoming| !incoming.acknowledged.is_empty());
                 for result in batch {
-                    self.frame(now, peer, result, true);
+                    self.frame(now, peer, result);
                 }
                 // What waited because so much was unacknowledged can leave.
                 if room {
@@ -247,9 +257,10 @@ impl Core {
                 }
             }
             Input::Gossiped { source, ticket, result } => {
-                let verdict = self.frame(now, source, *result, false);
+                let verdict = self.gossiped(now, source, *result);
                 self.out.push_back(Output::Judge { ticket, verdict });
             }
+            Input::Verified { from, id, result } => self.verified(now, from, id, *result),
             Input::Written { peer, link, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
                 self.routing.outbox.written(now, peer, link, priority, count);
@@ -258,6 +269,7 @@ impl Core {
             Input::Lost { peer, link, priority, count } => {
                 self.health.stats.messages_failed +=
                     self.routing.outbox.lost(peer, link, priority, count, &mut self.out);
+                self.routing.spread.lost(now, peer);
                 self.deliver_mail(now, peer);
             }
             Input::Unsupported { peer } => {
@@ -290,7 +302,7 @@ impl Core {
                 self.reach_for_transfers(now);
             }
             Input::Rejected { peer, rejection } => {
-                self.reject(now, peer, rejection, false);
+                self.reject(now, peer, rejection, Way::Gossip);
             }
             Input::Missed { count } => {
                 self.health.stats.messages_missed += count;
@@ -312,6 +324,9 @@ impl Core {
             for (peer, ranges) in self.routing.inbox.take_acknowledgements() {
                 self.control(peer, ControlContent::Acknowledge(ranges));
             }
+            for (peer, note) in self.routing.spread.take_notes(&self.routing.outbox) {
+                self.control(peer, ControlContent::Spread(note));
+            }
         }
         if self.out.is_empty() {
             // All that this turn has brought is one round.
@@ -330,6 +345,7 @@ impl Core {
             self.upgrades.next_deadline(),
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
+            self.routing.spread.next_deadline(),
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),
@@ -358,7 +374,12 @@ impl Core {
 
     /// The counters.
     pub(crate) fn stats(&self) -> NetworkStats {
-        NetworkStats { outbox: self.routing.outbox.len(), inbox: self.routing.held.len(), ..self.health.stats.clone() }
+        NetworkStats {
+            outbox: self.routing.outbox.len(),
+            inbox: self.routing.held.len(),
+            propagation: self.routing.spread.stats.clone(),
+            ..self.health.stats.clone()
+        }
     }
 
     /// Why messages can't be stored; `None` while they can.
@@ -442,19 +463,16 @@ impl Core {
         }
     }
 
-    /// One frame from a neighbour, by a lane or by gossip. Returns what becomes of it if it came by gossip.
-    fn frame(
-        &mut self,
-        now: Now,
-        neighbour: PeerId,
-        result: Result<Incoming, Rejection>,
-        by_lane: bool,
-    ) -> GossipVerdict {
+    /// One frame from a neighbour.
+    fn frame(&mut self, now: Now, neighbour: PeerId, result: Result<Incoming, Rejection>) {
         let incoming = match result {
             Ok(incoming) => incoming,
-            Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
+            Err(rejection) => {
+                self.reject(now, neighbour, rejection, Way::Lane);
+                return;
+            }
         };
-        if by_lane && !incoming.acknowledged.is_empty() {
+        if !incoming.acknowledged.is_empty() {
             let delivered = self.routing.outbox.acknowledged(now, neighbour, &incoming.acknowledged, &mut self.out);
             self.health.stats.messages_delivered += delivered;
             self.changed.insert(neighbour);
@@ -462,22 +480,13 @@ impl Core {
         }
         match incoming.content {
             Content::Message(frame) => {
-                let has_room = self.has_room();
-                let groups = &self.groups;
-                let context = routing::Arrival { local: self.settings.local, neighbour, by_lane, groups, has_room };
-                match self.routing.inbox.check(now, frame, context, &self.settings.config) {
-                    Ok(checked) => return self.checked(neighbour, checked),
-                    Err(rejection) => return self.reject(now, neighbour, rejection, by_lane),
-                }
+                self.take(now, neighbour, frame, Way::Lane);
             }
-            // Below the app only the two neighbours talk to each other; by gossip it means nothing.
-            _ if !by_lane => {
-                let rejection = Rejection::new(RejectReason::Malformed, "a frame between neighbours came by gossip");
-                return self.reject(now, neighbour, rejection, false);
-            }
+            Content::Post(post) => self.post_came(now, neighbour, post),
+            Content::Spread(note) => self.note_came(now, neighbour, note),
             Content::PeerList { records, forged } => {
                 for rejection in forged {
-                    self.reject(now, neighbour, rejection, true);
+                    self.reject(now, neighbour, rejection, Way::Lane);
                 }
                 self.changed.extend(records.iter().map(|record| record.peer));
                 let told = self.discovery.told_of(now, neighbour, records, &mut self.out);
@@ -500,16 +509,30 @@ impl Core {
             }
             Content::Nothing => {}
         }
-        GossipVerdict::Ignore
     }
 
-    fn reject(&mut self, now: Now, neighbour: PeerId, rejection: Rejection, by_lane: bool) -> GossipVerdict {
+    /// A message with a good signature, by a lane or as a post. Returns what becomes of a post.
+    fn take(&mut self, now: Now, neighbour: PeerId, frame: Frame, way: Way) -> GossipVerdict {
+        let context = routing::Arrival {
+            local: self.settings.local,
+            neighbour,
+            by_lane: way == Way::Lane,
+            groups: &self.groups,
+            has_room: self.has_room(),
+        };
+        match self.routing.inbox.check(now, frame, context, &self.settings.config) {
+            Ok(checked) => self.checked(neighbour, checked),
+            Err(rejection) => self.reject(now, neighbour, rejection, way),
+        }
+    }
+
+    fn reject(&mut self, now: Now, neighbour: PeerId, mut rejection: Rejection, way: Way) -> GossipVerdict {
         self.health.rejected(rejection.reason);
         let late = matches!(
             rejection.reason,
             RejectReason::Expired | RejectReason::TooManyHops | RejectReason::Replayed | RejectReason::UnknownGroup
         );
-        if late && (!by_lane || self.connections.is_waking(now)) {
+        if late && (way != Way::Lane || self.connections.is_waking(now)) {
             // Whoever passed it on may have had it in time, and need not know better. So may have a neighbour whose
             // frames waited while this node slept.
             return GossipVerdict::Ignore;
@@ -523,7 +546,11 @@ impl Core {
                 reason: rejection.reason,
                 detail: rejection.detail.clone(),
             }));
-            if by_lane && self.connections.state(&neighbour) == ConnectionState::Connected {
+            if way == Way::Post {
+                // The number means something to the author, who may be somebody else.
+                rejection.nonce = None;
+            }
+            if way != Way::Gossip && self.connections.state(&neighbour) == ConnectionState::Connected {
                 self.control(neighbour, ControlContent::Error(rejection));
             }
         }
@@ -588,7 +615,8 @@ impl Core {
         for peer in expired.resend {
             self.deliver_mail(now, peer);
         }
-        self.health.stats.broadcasts_dropped += self.routing.pending.tick(now, &mut self.out);
+        self.post_again(now);
+        self.routing.spread.tick(now);
         let connections = &mut self.connections;
         self.upgrades.tick(now, connections, &mut self.out);
         self.discovery.tick(now, connections, &mut self.random, &mut self.out);
@@ -608,8 +636,11 @@ impl Core {
         for (peer, envelopes) in self.discovery.take_announcements(now, &self.connections) {
             self.control(peer, ControlContent::PeerList(envelopes));
         }
+        self.routing.spread.pump(now, &mut self.routing.outbox, &mut self.out);
         let Some(until) = self.draining_until else { return };
-        let reachable_mail = self.connections.connected().any(|peer| self.routing.outbox.has_mail(&peer));
+        let leaves =
+            |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.has_posts_under_way(&peer);
+        let reachable_mail = !self.routing.spread.is_idle() || self.connections.connected().any(leaves);
         let storing = self.routing.journal.is_accepting();
         if self.drained || ((reachable_mail || storing) && now.since_start < until) {
             return;

@@ -6,6 +6,7 @@
 
 mod behaviour;
 mod command;
+mod gate;
 mod gossip;
 mod inputs;
 mod outputs;
@@ -13,6 +14,7 @@ mod probes;
 mod sleep;
 mod snapshot;
 mod transfers;
+mod verification;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -49,6 +51,7 @@ use crate::{
 
 use behaviour::{Behaviour, BehaviourEvent};
 use gossip::Gossip;
+use verification::Verification;
 
 pub(crate) use command::Command;
 pub(crate) use snapshot::Published;
@@ -92,6 +95,7 @@ pub(crate) struct Driver {
     core: Core,
     swarm: Swarm<Behaviour>,
     gossip: Gossip,
+    verification: Verification,
     commands: Receiver<Command>,
     published: Arc<Published>,
 
@@ -137,7 +141,8 @@ enum News {
 enum Turn {
     Command(Result<Command, async_channel::RecvError>),
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
-    Verified(gossip::Verified),
+    Gossiped(gossip::Verified),
+    Verified(Vec<verification::Verified>),
     Wake(Wake),
     /// A handle of a transfer wants something.
     Bell,
@@ -181,6 +186,7 @@ impl Driver {
         let mut driver = Self {
             core: Core::new(settings, now(&clock)),
             gossip: Gossip::new(&config),
+            verification: Verification::new(config.limits.max_payload),
             key,
             clock,
             swarm,
@@ -208,7 +214,7 @@ impl Driver {
             stop: Stop::Running,
             config,
         };
-        driver.gossip.begin(&mut driver.swarm.behaviour_mut().gossip);
+        driver.gossip.begin(&mut driver.swarm.behaviour_mut().gossip.gossip);
         if let Some(restored) = restored {
             driver.handle(Input::Restored(Box::new(restored)));
         }
@@ -226,7 +232,8 @@ impl Driver {
             let turn = select! {
                 command = self.commands.recv().fuse() => Turn::Command(command),
                 event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
-                verified = self.gossip.next_verified().fuse() => Turn::Verified(verified),
+                gossiped = self.gossip.next_verified().fuse() => Turn::Gossiped(gossiped),
+                verified = self.verification.next().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
                 _ = self.published.bell.recv().fuse() => Turn::Bell,
                 report = journal_report(self.journal.as_ref()).fuse() => Turn::Journal(report),
@@ -239,7 +246,8 @@ impl Driver {
                 // Nobody can ask for anything any more.
                 Turn::Command(Err(_)) => break,
                 Turn::Swarm(event) => self.swarm_event(*event),
-                Turn::Verified(verified) => self.gossiped(verified),
+                Turn::Gossiped(gossiped) => self.gossiped(gossiped),
+                Turn::Verified(verified) => self.verified(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
                 Turn::Bell => self.take_asks(),
                 Turn::Journal(Report { stored, failing }) => self.handle(Input::Journal { stored, failing }),

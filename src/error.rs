@@ -212,6 +212,14 @@ pub enum SendError {
     /// The kind is one that only the network itself sends, or that this version doesn't know.
     #[error("messages of the kind {0:?} are not for apps to send; use Event, Data or another listed kind")]
     ReservedKind(crate::message::MessageKind),
+    /// A broadcast to named peers names none, or too many.
+    #[error("a directed broadcast names {count} peers, allowed is 1 to {limit}; split it, or broadcast to all")]
+    Recipients {
+        /// How many it names.
+        count: usize,
+        /// The most that can be named.
+        limit: usize,
+    },
 }
 
 impl SendError {
@@ -227,6 +235,7 @@ impl SendError {
             SendError::ToSelf(_) => "to_self",
             SendError::NotAMember(_) => "not_a_member",
             SendError::ReservedKind(_) => "reserved_kind",
+            SendError::Recipients { .. } => "recipients",
         }
     }
 

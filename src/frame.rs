@@ -1,10 +1,14 @@
 //! What a frame says, decoded and checked: the words in which the wire and the core speak. Plain types; how they look as
 //! bytes is [`crate::wire`]'s concern.
 
+mod spread;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
+
+pub(crate) use spread::{Passing, Post, PostId, SpreadNote, Topic};
 
 use crate::{
     event::RejectReason,
@@ -43,7 +47,7 @@ pub(crate) struct Letter {
 /// Whom a frame is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Addressing {
-    /// Everybody, by gossip; on a lane, from an implementation that doesn't say more, the neighbour it is sent to.
+    /// Everybody, as a post; on a lane, from an implementation that doesn't say more, the neighbour it is sent to.
     Anyone,
     /// The author's neighbours and nobody else.
     Neighbors,
@@ -66,6 +70,10 @@ pub(crate) struct Incoming {
 pub(crate) enum Content {
     /// A message for the app.
     Message(Frame),
+    /// A post as it came, not verified yet: most are copies of what is here already.
+    Post(Post),
+    /// What the neighbour says about posts.
+    Spread(SpreadNote),
     /// Peers that the neighbour knows.
     PeerList {
         records: Vec<SignedRecord>,
@@ -88,6 +96,7 @@ pub(crate) enum ControlContent {
     Error(Rejection),
     /// The envelopes of signed peer records.
     PeerList(Vec<Bytes>),
+    Spread(SpreadNote),
 }
 
 impl ControlContent {
@@ -95,6 +104,7 @@ impl ControlContent {
     pub(crate) fn priority(&self) -> Priority {
         match self {
             ControlContent::PeerList(_) => Priority::Medium,
+            ControlContent::Spread(note) => note.priority(),
             _ => Priority::High,
         }
     }

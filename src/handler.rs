@@ -17,14 +17,14 @@ use libp2p::{Multiaddr, PeerId};
 pub use streams::{Events, HandlerRegistration, Messages};
 
 use crate::{
-    config::{Durability, NetworkConfig},
-    core::{OutgoingMessage, Restored, Topic},
+    config::{Durability, NetworkConfig, Strategy},
+    core::{OutgoingMessage, Restored},
     driver::{Command, Driver, KeptMessages, Parts, Published},
     error::{CommandError, ConnectError, SendError, StartError, TransferError},
     event::DiscoverTarget,
-    frame::{Addressing, Letter},
+    frame::{Addressing, Letter, Passing},
     identity::{Identity, next_epoch},
-    message::{BroadcastScope, GroupName, Message, MessageId, MessageKind, Priority},
+    message::{BroadcastScope, GroupName, Message, MessageId, MessageKind, Priority, Propagation},
     peer::{ConnectTarget, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, Phase},
     platform::{self, Clock, Lock},
     receipt::{Places, Receipt, ReceiptWriter},
@@ -216,7 +216,7 @@ impl NetworkHandler {
         }
         let accepted = self.inner.config.durability() == Durability::Memory;
         let (writer, receipt) = ReceiptWriter::new(id, peer, place, accepted);
-        self.submit(Command::Send { peer, message, receipt: writer })?;
+        self.submit(Command::Send { peer, message: Box::new(message), receipt: writer })?;
         Ok(receipt)
     }
 
@@ -243,13 +243,23 @@ impl NetworkHandler {
             BroadcastScope::Group(group) if self.groups().contains(group) => Addressing::Group(group.clone()),
             BroadcastScope::Group(group) => return Err(SendError::NotAMember(group.clone())),
         };
-        let (id, message) = self.outgoing(&message, priority, addressing)?;
-        self.submit(match scope {
-            BroadcastScope::All => Command::BroadcastGossip { topic: Topic::All, message: self.signed(message) },
-            BroadcastScope::Neighbors => Command::BroadcastNeighbors { message },
-            BroadcastScope::Group(group) => {
-                Command::BroadcastGossip { topic: Topic::Group(group), message: self.signed(message) }
+        let propagation = match (&scope, message.propagation()) {
+            (BroadcastScope::Neighbors, _) => None,
+            (_, Some(Propagation::Directed(peers))) if peers.is_empty() || peers.len() > Propagation::MAX_DIRECTED => {
+                return Err(SendError::Recipients { count: peers.len(), limit: Propagation::MAX_DIRECTED });
             }
+            (_, Some(said)) => Some(said.clone()),
+            (_, None) => Some(match self.inner.config.propagation.strategy {
+                Strategy::Gossip => Propagation::Gossip,
+                Strategy::Flood => Propagation::Flood,
+            }),
+        };
+        let (id, message) = self.outgoing(&message, priority, addressing)?;
+        self.submit(match propagation {
+            None => Command::BroadcastNeighbors { message },
+            Some(Propagation::Directed(peers)) => Command::BroadcastDirected { peers, message },
+            Some(Propagation::Gossip) => Command::Post { message: self.signed(message, Passing::Gossip) },
+            Some(Propagation::Flood) => Command::Post { message: self.signed(message, Passing::Flood) },
         })?;
         Ok(id)
     }
@@ -468,10 +478,11 @@ impl NetworkHandler {
     }
 
     /// Signs a post, here in the caller's thread: everybody who passes it on passes on these bytes.
-    fn signed(&self, message: OutgoingMessage) -> OutgoingMessage {
-        let frame = wire::message_frame(&message.letter, self.inner.identity.key())
+    fn signed(&self, message: OutgoingMessage, passing: Passing) -> OutgoingMessage {
+        let frame = wire::post_frame(&message.letter, passing, self.inner.identity.key())
             .expect("an Ed25519 key, and identities have no others, signs without fail");
-        OutgoingMessage { signed: Some(frame), ..message }
+        let post = wire::read_post(&frame, None).expect("a frame without recipient is a post");
+        OutgoingMessage { signed: Some(Box::new(post)), ..message }
     }
 
     fn submit(&self, command: Command) -> Result<(), SendError> {

@@ -53,10 +53,12 @@ pub use event::{DiscoverTarget, DiscoverySource, NetworkEvent, RejectReason, Sta
 pub use handler::{Events, HandlerRegistration, Messages, NetworkHandler};
 pub use identity::Identity;
 pub use message::{
-    Authenticity, BroadcastScope, Delivery, GroupName, Message, MessageId, MessageKind, Priority, ReceivedMessage,
+    Authenticity, BroadcastScope, Delivery, GroupName, Message, MessageId, MessageKind, Priority, Propagation,
+    ReceivedMessage,
 };
 pub use peer::{
     ConnectTarget, ConnectionKind, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, PerPriority, Phase,
+    PropagationStats, StrategyStats,
 };
 pub use receipt::{QueueReason, Receipt, ReceiptState, Way};
 pub use transfer::{

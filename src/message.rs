@@ -83,13 +83,14 @@ pub struct Message {
     kind: MessageKind,
     payload: Bytes,
     ttl: Option<Duration>,
+    propagation: Option<Propagation>,
 }
 
 impl Message {
     /// A message of the given kind. The payload's limit is
     /// [`LimitsConfig::max_payload`](crate::config::LimitsConfig::max_payload), checked when it is sent.
     pub fn new(kind: MessageKind, payload: impl Into<Bytes>) -> Self {
-        Self { kind, payload: payload.into(), ttl: None }
+        Self { kind, payload: payload.into(), ttl: None, propagation: None }
     }
 
     /// User-generated content: [`MessageKind::Event`].
@@ -102,6 +103,14 @@ impl Message {
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// How it spreads when it is broadcast to all or to a group; elsewhere it means nothing. Without it
+    /// [`strategy`](crate::config::PropagationConfig::strategy) decides.
+    #[must_use]
+    pub fn with_propagation(mut self, propagation: Propagation) -> Self {
+        self.propagation = Some(propagation);
         self
     }
 
@@ -119,6 +128,37 @@ impl Message {
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
+
+    /// How it spreads, when it says so itself.
+    pub fn propagation(&self) -> Option<&Propagation> {
+        self.propagation.as_ref()
+    }
+}
+
+/// How a broadcast to all or to a group spreads.
+///
+/// ```
+/// use cpc_net::{Message, Propagation};
+///
+/// let alarm = Message::event("fire").with_propagation(Propagation::Flood);
+/// assert_eq!(alarm.propagation(), Some(&Propagation::Flood));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum Propagation {
+    /// Along trees that form by themselves: nearly every node gets it once.
+    Gossip,
+    /// Every node passes it on to all its neighbours.
+    Flood,
+    /// To these peers and nobody else, by the way that direct messages take: 1 to 256. Nobody passes it on.
+    Directed(#[cfg_attr(feature = "typescript", ts(type = "string[]"))] Vec<PeerId>),
+}
+
+impl Propagation {
+    /// The most peers that can be named.
+    pub const MAX_DIRECTED: usize = 256;
 }
 
 /// Whom a broadcast reaches.
@@ -126,11 +166,11 @@ impl Message {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum BroadcastScope {
-    /// Every node of the network, by gossip.
+    /// Every node of the network.
     All,
     /// Only the peers connected right now, by the lanes.
     Neighbors,
-    /// The members of one group, by a gossip topic of its own.
+    /// The members of one group.
     Group(GroupName),
 }
 

@@ -1,9 +1,13 @@
 //! What is known of peers and of the node itself: the snapshots an app reads.
 
+mod propagation;
+
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
+
+pub use propagation::{PropagationStats, StrategyStats};
 
 use crate::{error::parse::ParseError, message::GroupName};
 
@@ -203,7 +207,7 @@ pub enum Phase {
 pub struct NetworkStats {
     /// Messages accepted for sending, by priority.
     pub messages_accepted: PerPriority,
-    /// Messages that left for a connection or by gossip, by priority; a retransmission counts again.
+    /// Messages that left for a connection, by priority; a post counts once; a retransmission counts again.
     pub messages_sent: PerPriority,
     /// Messages handed to the app, by priority.
     pub messages_received: PerPriority,
@@ -225,7 +229,7 @@ pub struct NetworkStats {
     pub messages_deferred: u64,
     /// Direct messages that are kept until the app has confirmed them.
     pub inbox: usize,
-    /// Copies of messages that had arrived before, by gossip or retransmission; not an offence.
+    /// Copies of messages that had arrived before, by another way or retransmission; not an offence.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub duplicates: u64,
     /// Rejections by the name of their reason.
@@ -234,6 +238,8 @@ pub struct NetworkStats {
     /// Broadcasts that could not leave for want of room or of anybody to take them.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub broadcasts_dropped: u64,
+    /// How posts spread.
+    pub propagation: PropagationStats,
     /// Bytes of frames sent on lanes, with their length prefixes.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub bytes_sent: u64,

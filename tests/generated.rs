@@ -61,6 +61,7 @@ fn the_typescript_types_are_those_of_the_vocabulary() {
     ReceivedMessage::export_all(&config).expect("exported");
     cpc_net::TransferProgress::export_all(&config).expect("exported");
     cpc_net::BroadcastScope::export_all(&config).expect("exported");
+    cpc_net::Propagation::export_all(&config).expect("exported");
     cpc_net::DiscoverTarget::export_all(&config).expect("exported");
 
     let folder = root().join("js/src/generated");

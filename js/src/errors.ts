@@ -58,7 +58,9 @@ export class StartError extends CpcError {
 /**
  * A message was not accepted; nothing was queued.
  *
- * Codes: `queue_full`, `bytes_full` and `peer_full` (retryable), `too_large`, `shutting_down`, `to_self`, `not_a_member`, `reserved_kind`.
+ * Codes: `queue_full`, `bytes_full` and `peer_full` (retryable), `too_large`,
+ * `shutting_down`, `to_self`, `not_a_member`, `reserved_kind`,
+ * `recipients`.
  */
 export class SendError extends CpcError {
   override name = "SendError";

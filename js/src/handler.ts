@@ -134,17 +134,18 @@ export class NetworkHandler implements AsyncDisposable {
   /**
    * Sends a message to many. There is no receipt: who gets it is not known beforehand.
    *
-   * @param message - What to send.
+   * @param message - What to send, and with `propagation` how it spreads: `"gossip"`, `"flood"`, or `{ directed: peers }`
+   *   to these peers only. Default is what the configuration says (`propagation.strategy`).
    * @param priority - How urgent it is. Default `"medium"`.
    * @param scope - `"all"` for the whole network (default), `"neighbors"` for the peers connected now, or
    *   `{ group: name }` for the members of a group that this node has joined.
    * @returns The identity of the message.
    * @throws {@link SendError} when the message is not accepted.
-   * @throws {@link ArgumentError} when the payload, the ttl or the group name is none.
+   * @throws {@link ArgumentError} when the payload, the ttl, the propagation or the group name is none.
    */
   broadcast(message: OutgoingMessage, priority: Priority = "medium", scope: BroadcastScope = "all"): MessageId {
     const { kind, payload, ttl } = checked(message);
-    return translated(() => this.#wasm.broadcast(kind, payload, ttl, priority, scope));
+    return translated(() => this.#wasm.broadcast(kind, payload, ttl, message.propagation, priority, scope));
   }
 
   /**

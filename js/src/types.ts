@@ -6,6 +6,7 @@
 import type { MessageKind } from "./generated/MessageKind.js";
 import type { TransferProgress } from "./generated/TransferProgress.js";
 import type { NetworkConfig } from "./generated/NetworkConfig.js";
+import type { Propagation } from "./generated/Propagation.js";
 
 export type { Duration } from "./duration.js";
 export type { Authenticity } from "./generated/Authenticity.js";
@@ -35,6 +36,9 @@ export type { PeerInfo } from "./generated/PeerInfo.js";
 export type { PerPriority } from "./generated/PerPriority.js";
 export type { Phase } from "./generated/Phase.js";
 export type { Priority } from "./generated/Priority.js";
+export type { Propagation } from "./generated/Propagation.js";
+export type { PropagationConfig } from "./generated/PropagationConfig.js";
+export type { PropagationStats } from "./generated/PropagationStats.js";
 export type { QueueReason } from "./generated/QueueReason.js";
 export type { ReceiptState } from "./generated/ReceiptState.js";
 export type { ReceivedMessage } from "./generated/ReceivedMessage.js";
@@ -42,6 +46,8 @@ export type { RejectReason } from "./generated/RejectReason.js";
 export type { RelayConfig } from "./generated/RelayConfig.js";
 export type { Security } from "./generated/Security.js";
 export type { StateCause } from "./generated/StateCause.js";
+export type { Strategy } from "./generated/Strategy.js";
+export type { StrategyStats } from "./generated/StrategyStats.js";
 export type { PayloadHash } from "./generated/PayloadHash.js";
 export type { TransferDirection } from "./generated/TransferDirection.js";
 // The same facts as the class `TransferError`, as a plain object inside events and states.
@@ -84,6 +90,11 @@ export interface OutgoingMessage {
    * wherever it waits. Default: as long as the network's own limits allow.
    */
   readonly ttl?: number | undefined;
+  /**
+   * How it spreads when it is broadcast to all or to a group; elsewhere it means nothing. Default: what the configuration
+   * says (`propagation.strategy`).
+   */
+  readonly propagation?: Propagation | undefined;
 }
 
 /** What a receiver is told of a payload before it takes it. All of it is the sender's word. */

@@ -14,6 +14,7 @@ import type { NetworkStats } from "./generated/NetworkStats.js";
 import type { NetworkStatus } from "./generated/NetworkStatus.js";
 import type { PeerInfo } from "./generated/PeerInfo.js";
 import type { Priority } from "./generated/Priority.js";
+import type { Propagation } from "./generated/Propagation.js";
 import type { ReceiptState } from "./generated/ReceiptState.js";
 import type { ReceivedMessage } from "./generated/ReceivedMessage.js";
 import type { TransferDirection } from "./generated/TransferDirection.js";
@@ -93,6 +94,7 @@ export interface WasmNetworkHandler {
     kind: MessageKind,
     payload: Uint8Array,
     ttl: number | undefined,
+    propagation: Propagation | undefined,
     priority: Priority,
     scope: BroadcastScope,
   ): string;

@@ -132,13 +132,13 @@ describe("a handler", () => {
     assert.equal(receipt.id, "12D3KooWme/1");
     net.sendMessage("p", { payload: "ö" });
     assert.equal(net.broadcast({ payload: "ö" }), "12D3KooWme/2");
-    net.broadcast({ kind: "hello", payload: bytes }, "low", { group: "g" });
+    net.broadcast({ kind: "hello", payload: bytes, propagation: "flood" }, "low", { group: "g" });
     const text = new Uint8Array([0xc3, 0xb6]);
     assert.deepEqual(wasm.calls, [
       ["sendMessage", "p", "data", bytes, 5000, "high"],
       ["sendMessage", "p", "event", text, undefined, "medium"],
-      ["broadcast", "event", text, undefined, "medium", "all"],
-      ["broadcast", "hello", bytes, undefined, "low", { group: "g" }],
+      ["broadcast", "event", text, undefined, undefined, "medium", "all"],
+      ["broadcast", "hello", bytes, undefined, "flood", "low", { group: "g" }],
     ]);
   });
 

@@ -99,10 +99,14 @@ impl WasmNetworkHandler {
         kind: JsValue,
         payload: &[u8],
         ttl: Option<f64>,
+        propagation: JsValue,
         priority: JsValue,
         scope: JsValue,
     ) -> Result<String, Failure> {
-        let message = message(kind, payload, ttl)?;
+        let mut message = message(kind, payload, ttl)?;
+        if !propagation.is_undefined() {
+            message = message.with_propagation(from_js(propagation, "a propagation")?);
+        }
         let (priority, scope) = (from_js(priority, "a priority")?, from_js(scope, "a scope")?);
         Ok(self.net.broadcast(message, priority, scope)?.to_string())
     }

@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 
 use super::{
     BandwidthConfig, ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig,
-    NetworkConfig, RelayConfig, Security, TransfersConfig, TransportConfig,
+    NetworkConfig, PropagationConfig, RelayConfig, Security, TransfersConfig, TransportConfig,
 };
 use crate::error::ConfigError;
 
@@ -142,6 +142,13 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn delivery(mut self, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
         change(&mut self.config.delivery);
+        self
+    }
+
+    /// Sets anything of the section on how posts spread.
+    #[must_use]
+    pub fn propagation(mut self, change: impl FnOnce(&mut PropagationConfig)) -> Self {
+        change(&mut self.config.propagation);
         self
     }
 

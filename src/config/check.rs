@@ -72,7 +72,6 @@ impl NetworkConfig {
         time("delivery.timeout", delivery.timeout, SECOND, 7 * 24 * HOUR)?;
         time("delivery.acknowledge_timeout", delivery.acknowledge_timeout, SECOND / 10, 5 * MINUTE)?;
         time("delivery.drain_timeout", delivery.drain_timeout, Duration::ZERO, 5 * MINUTE)?;
-        number("delivery.max_hops", delivery.max_hops, 1, 64, "hops")?;
         if let Some(chosen) = delivery.durability.filter(|chosen| *chosen != Durability::Memory)
             && self.data_dir.is_none()
         {
@@ -99,6 +98,16 @@ impl NetworkConfig {
         let bandwidth = &self.bandwidth;
         number("bandwidth.total", bandwidth.total, 1024, MOST_BYTES, "bytes a second")?;
         number("bandwidth.per_peer", bandwidth.per_peer, 1024, MOST_BYTES, "bytes a second")?;
+
+        let propagation = &self.propagation;
+        number("propagation.max_hops", propagation.max_hops, 1, 64, "hops")?;
+        number("propagation.gossip_factor", propagation.gossip_factor, 0.1, 1.0, "of the neighbours")?;
+        number("propagation.batch_size", propagation.batch_size, 1, 1000, "posts")?;
+        time("propagation.round", propagation.round, SECOND / 100, MINUTE)?;
+        time("propagation.keep_for", propagation.keep_for, SECOND, HOUR)?;
+        number("propagation.keep_posts", propagation.keep_posts, 16, 65_536, "posts")?;
+        number("propagation.keep_bytes", propagation.keep_bytes, 65_536, 1_073_741_824, "bytes")?;
+        number("propagation.queue_posts", propagation.queue_posts, 16, 65_536, "posts")?;
 
         let limits = &self.limits;
         number("limits.max_payload", limits.max_payload, 1, 4 * 1024 * 1024, "bytes")?;

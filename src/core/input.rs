@@ -6,10 +6,11 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::transfers::{TransferInput, TransferOutput};
+pub(crate) use crate::frame::Topic;
 use crate::{
     error::ConnectError,
     event::{DiscoverTarget, DiscoverySource, NetworkEvent},
-    frame::{ControlContent, Incoming, Letter, Rejection, SignedRecord},
+    frame::{ControlContent, Frame, Incoming, Letter, Post, PostId, Rejection, SignedRecord},
     message::{GroupName, Priority, ReceivedMessage},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
@@ -91,9 +92,9 @@ pub(crate) struct OutgoingMessage {
     pub(crate) accepted_at: Duration,
     /// Time the node has slept since then, which its clock doesn't count and the message's time to live does.
     pub(crate) slept: Duration,
-    /// A post's frame, signed: gossip passes it on as it is. `None` for what goes by the lanes, which sign what leaves
-    /// together.
-    pub(crate) signed: Option<Bytes>,
+    /// A post, whose frame is signed already: everybody passes it on as it is. `None` for what goes by the lanes, which
+    /// sign what leaves together.
+    pub(crate) signed: Option<Box<Post>>,
 }
 
 impl OutgoingMessage {
@@ -101,13 +102,6 @@ impl OutgoingMessage {
     pub(crate) fn end(&self, timeout: Duration) -> Duration {
         self.accepted_at + self.letter.ttl.map_or(timeout, |ttl| ttl.saturating_sub(self.slept).min(timeout))
     }
-}
-
-/// Where gossip goes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Topic {
-    All,
-    Group(GroupName),
 }
 
 /// A search that the driver carries out.
@@ -147,8 +141,13 @@ pub(crate) enum Input {
     BroadcastNeighbors {
         message: OutgoingMessage,
     },
-    BroadcastGossip {
-        topic: Topic,
+    /// A post to all or to a group.
+    Post {
+        message: OutgoingMessage,
+    },
+    /// A broadcast to these peers and nobody else.
+    BroadcastDirected {
+        peers: Vec<PeerId>,
         message: OutgoingMessage,
     },
     JoinGroup {
@@ -216,11 +215,18 @@ pub(crate) enum Input {
         batch: Vec<Result<Incoming, Rejection>>,
         bytes: usize,
     },
+    /// A post that a stranger's gossip brought.
     Gossiped {
         source: PeerId,
         /// Names the post in [`Output::Judge`].
         ticket: u64,
-        result: Box<Result<Incoming, Rejection>>,
+        result: Box<Result<(Post, Frame), Rejection>>,
+    },
+    /// A post that [`Output::Verify`] named has been verified.
+    Verified {
+        from: PeerId,
+        id: PostId,
+        result: Box<Result<Frame, Rejection>>,
     },
     /// So many of what was handed to a lane of a connection were written, oldest first.
     Written {
@@ -241,19 +247,18 @@ pub(crate) enum Input {
     Unsupported {
         peer: PeerId,
     },
-    /// Somebody took the broadcast.
+    /// A stranger took the post.
     Published {
         nonce: u64,
         priority: Priority,
     },
-    /// Nobody took the broadcast.
+    /// Nobody took the post.
     PublishFailed {
-        topic: Topic,
         message: OutgoingMessage,
     },
-    /// A broadcast could not leave, and can't be tried again.
+    /// A post could not leave, and can't be tried again.
     PublishDropped,
-    /// A neighbour listens to a topic.
+    /// A stranger listens to a topic.
     Subscribed {
         topic: Topic,
     },
@@ -326,9 +331,32 @@ pub(crate) enum Output {
         link: LinkId,
         content: ControlContent,
     },
+    /// Hand a post on to a connected peer.
+    Forward {
+        peer: PeerId,
+        link: LinkId,
+        priority: Priority,
+        frame: Bytes,
+        hops: u32,
+    },
+    /// Check a post's signature, and bring the result as [`Input::Verified`].
+    Verify {
+        from: PeerId,
+        post: Post,
+    },
+    /// Whether to exchange gossip with a peer: strangers know nothing else, nodes of this network spread posts by lanes.
+    Gossip {
+        peer: PeerId,
+        on: bool,
+    },
+    /// Publish a post by gossip, since no neighbour takes part in its topic; tell whether a stranger does.
     Publish {
-        topic: Topic,
         message: OutgoingMessage,
+    },
+    /// Publish by gossip what spreads by lanes, if strangers listen.
+    Bridge {
+        post: Post,
+        hops: u32,
     },
     /// What becomes of a post that came by gossip.
     Judge {

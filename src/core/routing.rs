@@ -3,7 +3,7 @@
 //! - `outbox`: direct ones, from acceptance to receipt.
 //! - `route`: which way to a peer they take; `round_trip`: how long an acknowledgement may take on it.
 //! - `bandwidth`: how many bytes may leave in a time.
-//! - `pending`: broadcasts nobody could take yet.
+//! - `pending`: posts nobody could take yet; `spread`: how posts pass from node to node.
 //! - `inbox`: what arrives, each message once, by what was `seen`; `ranges`: nonces, compactly.
 //! - `journal` and `held`: what of it outlives the node, written as `records` and found again as `restored`.
 
@@ -19,8 +19,11 @@ mod restored;
 mod round_trip;
 mod route;
 mod seen;
+mod spread;
 
 use std::time::Duration;
+
+use libp2p::PeerId;
 
 use crate::{
     config::NetworkConfig,
@@ -34,6 +37,7 @@ pub(crate) use journal::Journal;
 pub(crate) use outbox::Outbox;
 pub(crate) use pending::Pending;
 pub(crate) use restored::Restored;
+pub(crate) use spread::{Arrived, Spread};
 
 /// How long it may take until it is written down that a post was seen. Posts are not acknowledged, so nobody waits for
 /// it; a node that dies within this time may show a post twice.
@@ -42,6 +46,7 @@ const MARKS_LATER: Duration = Duration::from_secs(1);
 pub(crate) struct Routing {
     pub(crate) outbox: Outbox,
     pub(crate) pending: Pending,
+    pub(crate) spread: Spread,
     pub(crate) inbox: Inbox,
     pub(crate) journal: Journal,
     pub(crate) held: Held,
@@ -51,11 +56,12 @@ pub(crate) struct Routing {
 }
 
 impl Routing {
-    pub(crate) fn new(config: &NetworkConfig) -> Self {
+    pub(crate) fn new(local: PeerId, config: &NetworkConfig) -> Self {
         let journal = Journal::new(config.durability());
         Self {
             outbox: Outbox::new(config),
             pending: Pending::new(config.delivery.timeout),
+            spread: Spread::new(local, config),
             inbox: Inbox::new(config.limits.duplicate_cache, journal.is_on()),
             held: Held::new(config.limits.message_buffer),
             journal,

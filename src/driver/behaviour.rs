@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use libp2p::{
-    StreamProtocol, connection_limits, gossipsub, identify,
+    StreamProtocol, connection_limits, identify,
     identity::Keypair,
     kad, ping, relay,
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use super::{gossip, probes};
+use super::{gate, gossip, probes};
 use crate::{config::NetworkConfig, error::StartError, platform, transfers, transport, wire};
 
 /// What identify's protocol version begins with; the network's name follows.
@@ -23,7 +23,7 @@ pub(super) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) probes: probes::Behaviour,
-    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) gossip: gate::Behaviour,
     pub(super) dht: Toggle<kad::Behaviour<kad::store::MemoryStore>>,
     local: Toggle<transport::LocalDiscovery>,
     relay_server: Toggle<relay::Behaviour>,
@@ -59,7 +59,7 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             probes: probes::Behaviour::default(),
-            gossip: gossip::behaviour(key, config)?,
+            gossip: gate::Behaviour::new(gossip::behaviour(key, config)?),
             dht: config.discovery.dht.then(|| dht(local, config)).into(),
             local: transport::local_discovery(local, config.discovery.mdns),
             relay_server: config.relay.server.then(|| relay::Behaviour::new(local, relay_server(config))).into(),

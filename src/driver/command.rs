@@ -7,7 +7,7 @@ use libp2p::PeerId;
 
 use super::{Driver, Stop};
 use crate::{
-    core::{ConnectRequest, Input, OutgoingMessage, RequestId, Topic},
+    core::{ConnectRequest, Input, OutgoingMessage, RequestId},
     error::{ConnectError, TransferError},
     event::DiscoverTarget,
     message::GroupName,
@@ -23,9 +23,10 @@ type Answer = oneshot::Sender<Result<PeerId, ConnectError>>;
 pub(crate) enum Command {
     Connect { target: ConnectTarget, answer: Answer },
     Disconnect { peer: PeerId, answer: Answer },
-    Send { peer: PeerId, message: OutgoingMessage, receipt: ReceiptWriter },
+    Send { peer: PeerId, message: Box<OutgoingMessage>, receipt: ReceiptWriter },
     BroadcastNeighbors { message: OutgoingMessage },
-    BroadcastGossip { topic: Topic, message: OutgoingMessage },
+    BroadcastDirected { peers: Vec<PeerId>, message: OutgoingMessage },
+    Post { message: OutgoingMessage },
     SendTransfer { outbox: Arc<Outbox> },
     JoinGroup { group: GroupName },
     LeaveGroup { group: GroupName },
@@ -65,10 +66,11 @@ impl Driver {
             }
             Command::Send { peer, message, receipt } => {
                 self.receipts.insert(message.letter.nonce, receipt);
-                self.handle(Input::Send { peer, message });
+                self.handle(Input::Send { peer, message: *message });
             }
             Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),
-            Command::BroadcastGossip { topic, message } => self.handle(Input::BroadcastGossip { topic, message }),
+            Command::BroadcastDirected { peers, message } => self.handle(Input::BroadcastDirected { peers, message }),
+            Command::Post { message } => self.handle(Input::Post { message }),
             Command::SendTransfer { outbox } => self.send_transfer(outbox),
             Command::JoinGroup { group } => self.handle(Input::JoinGroup { group }),
             Command::LeaveGroup { group } => self.handle(Input::LeaveGroup { group }),

@@ -1,7 +1,7 @@
-//! Gossip: topics, and the checking of what comes, away from the driver.
+//! Gossip with strangers: topics, and the checking of what comes, away from the driver.
 //!
-//! Each post carries its author's signature, checked once here; gossipsub's own signature on top lets strangers' strict
-//! implementations take part. Not deepened yet: gossipsub checks its signature on every copy.
+//! Nodes of this network spread posts among themselves without it ([`super::gate`]). Each post carries its author's
+//! signature; gossipsub's own, of whoever publishes a post among strangers, lets their strict implementations take part.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::{
     core::{GossipVerdict, Input, OutgoingMessage, Topic},
     error::StartError,
     event::RejectReason,
-    frame::{Incoming, Rejection},
+    frame::{Frame, Post, Rejection},
     platform, wire,
 };
 
@@ -32,8 +32,8 @@ pub(super) fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<gossips
     let settings = gossipsub::ConfigBuilder::default()
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
-        // By content: whoever publishes the same frame again publishes nothing new.
-        .message_id_fn(|message| gossipsub::MessageId::from(content_hash(&message.data)))
+        // By content, without the hop count: whoever publishes the same post again publishes nothing new.
+        .message_id_fn(|message| gossipsub::MessageId::from(wire::post_id(&message.data).0))
         .max_transmit_size(config.limits.max_payload.max(64 * 1024) + 2 * wire::MAX_FRAME_OVERHEAD)
         .flood_publish(true)
         .build()
@@ -42,23 +42,11 @@ pub(super) fn behaviour(key: &Keypair, config: &NetworkConfig) -> Result<gossips
         .map_err(|error| unusable(error.to_owned()))
 }
 
-fn content_hash(data: &[u8]) -> Vec<u8> {
-    use std::hash::{Hash as _, Hasher as _};
-    // Keyed by length and two passes of SipHash: 128 bits, no secret needed, since forging a collision would at most
-    // hide the forger's own signed post.
-    let mut first = std::hash::DefaultHasher::new();
-    data.hash(&mut first);
-    let mut second = std::hash::DefaultHasher::new();
-    first.finish().hash(&mut second);
-    data.hash(&mut second);
-    [first.finish().to_be_bytes(), second.finish().to_be_bytes()].concat()
-}
-
 /// A post that has been checked.
 pub(super) struct Verified {
     id: gossipsub::MessageId,
     source: PeerId,
-    result: Result<Incoming, Rejection>,
+    result: Box<Result<(Post, Frame), Rejection>>,
 }
 
 /// Topics joined and posts being checked.
@@ -113,13 +101,10 @@ impl Gossip {
     pub(super) fn publish(
         &self,
         gossip: &mut gossipsub::Behaviour,
-        topic: &Topic,
-        frame: Bytes,
+        post: &Post,
+        hops: u32,
     ) -> Result<(), PublishError> {
-        match gossip.publish(self.name(topic), frame.to_vec()) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        }
+        gossip.publish(self.name(&post.topic), wire::with_hops(&post.frame, hops).to_vec()).map(drop)
     }
 
     pub(super) fn topic(&self, hash: &TopicHash) -> Option<&Topic> {
@@ -134,7 +119,7 @@ impl Gossip {
         let Some(topic) = self.topic(&message.topic).cloned() else { return false };
         let max_payload = self.max_payload;
         let check = platform::offload(move || check(&message, &topic, source, max_payload));
-        self.checking.push_back(check.map(move |result| Verified { id, source, result }).boxed());
+        self.checking.push_back(check.map(move |result| Verified { id, source, result: Box::new(result) }).boxed());
         true
     }
 
@@ -160,25 +145,16 @@ fn check(
     topic: &Topic,
     source: PeerId,
     max_payload: usize,
-) -> Result<Incoming, Rejection> {
-    use crate::{
-        frame::{Addressing, Content},
-        message::Authenticity,
+) -> Result<(Post, Frame), Rejection> {
+    let data = Bytes::copy_from_slice(&message.data);
+    let Some(post) = wire::read_post(&data, None) else {
+        // The decoder says what is wrong with it.
+        wire::decode(&data, source, max_payload)?;
+        return Err(Rejection::new(RejectReason::Unsigned, "no post with its author's signature came by gossip"));
     };
-    let incoming = wire::decode(&Bytes::copy_from_slice(&message.data), source, max_payload)?;
-    let Content::Message(frame) = &incoming.content else {
-        return Err(Rejection::new(RejectReason::Malformed, "a frame between neighbours came by gossip"));
-    };
-    if frame.authenticity != Authenticity::Signed {
-        return Err(Rejection::new(RejectReason::Unsigned, "a post without its author's signature"));
-    }
-    let fits = match (topic, &frame.addressing) {
-        (Topic::All, Addressing::Anyone) => true,
-        (Topic::Group(joined), Addressing::Group(group)) => joined == group,
-        _ => false,
-    };
-    if fits {
-        Ok(incoming)
+    let frame = wire::verify_post(&post, source, max_payload)?;
+    if post.topic == *topic {
+        Ok((post, frame))
     } else {
         Err(Rejection::new(RejectReason::WrongRecipient, "a post in a topic that it is not meant for"))
     }
@@ -191,7 +167,7 @@ impl Driver {
         let ticket = self.gossip.next_ticket;
         self.gossip.next_ticket += 1;
         self.gossip.judging.insert(ticket, (id, source));
-        self.handle(Input::Gossiped { source, ticket, result: Box::new(result) });
+        self.handle(Input::Gossiped { source, ticket, result });
     }
 
     /// The core has decided.
@@ -202,25 +178,44 @@ impl Driver {
             GossipVerdict::Ignore => MessageAcceptance::Ignore,
             GossipVerdict::Reject => MessageAcceptance::Reject,
         };
-        self.swarm.behaviour_mut().gossip.report_message_validation_result(&id, &source, acceptance);
+        self.swarm.behaviour_mut().gossip.gossip.report_message_validation_result(&id, &source, acceptance);
     }
 
-    pub(super) fn publish(&mut self, topic: Topic, message: OutgoingMessage) {
-        let Some(frame) = message.signed.clone() else {
+    /// Strangers get what nobody else can take yet.
+    pub(super) fn publish(&mut self, message: OutgoingMessage) {
+        let Some(post) = message.signed.as_deref() else {
             debug_assert!(false, "a post is signed where it is accepted");
             return self.handle(Input::PublishDropped);
         };
         let (nonce, priority) = (message.letter.nonce, message.letter.priority);
-        match self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, &topic, frame) {
+        let gate = &mut self.swarm.behaviour_mut().gossip;
+        if !gate.somebody_listens(&self.gossip.name(&post.topic).hash()) {
+            tracing::debug!(nonce, "a broadcast has to wait");
+            return self.handle(Input::PublishFailed { message });
+        }
+        match self.gossip.publish(&mut gate.gossip, post, 0) {
             Ok(()) => self.handle(Input::Published { nonce, priority }),
             Err(error @ PublishError::NoPeersSubscribedToTopic) => {
                 tracing::debug!(%error, nonce, "a broadcast has to wait");
-                self.handle(Input::PublishFailed { topic, message });
+                self.handle(Input::PublishFailed { message });
             }
             Err(error) => {
                 tracing::warn!(%error, nonce, "a broadcast could not leave");
                 self.handle(Input::PublishDropped);
             }
+        }
+    }
+
+    /// Strangers get what spreads by lanes too.
+    pub(super) fn bridge(&mut self, post: &Post, hops: u32) {
+        let gate = &mut self.swarm.behaviour_mut().gossip;
+        if !gate.somebody_listens(&self.gossip.name(&post.topic).hash()) {
+            return;
+        }
+        match self.gossip.publish(&mut gate.gossip, post, hops) {
+            // Another node among the strangers' neighbours was first.
+            Ok(()) | Err(PublishError::Duplicate) => {}
+            Err(error) => tracing::debug!(%error, "strangers did not get a post"),
         }
     }
 }

@@ -184,7 +184,7 @@ impl Driver {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 if !self.gossip.check(propagation_source, message_id.clone(), message) {
                     self.handle(Input::Missed { count: 1 });
-                    let gossip = &mut self.swarm.behaviour_mut().gossip;
+                    let gossip = &mut self.swarm.behaviour_mut().gossip.gossip;
                     gossip.report_message_validation_result(
                         &message_id,
                         &propagation_source,

@@ -38,8 +38,12 @@ impl Driver {
     }
 
     fn do_what_is_wished(&mut self) {
-        while let Some(output) = self.core.poll() {
-            self.output(output);
+        loop {
+            while let Some(output) = self.core.poll() {
+                self.output(output);
+            }
+            let Some(verified) = self.verification.begin() else { break };
+            self.verified(verified);
         }
         self.publish_snapshot();
     }
@@ -104,10 +108,22 @@ impl Driver {
                     self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }
-            Output::Publish { topic, message } => self.publish(topic, message),
+            Output::Forward { peer, link, priority, frame, hops } => {
+                if let Some((_, connection)) = self.connections.get(&link) {
+                    let parcel = Parcel::Frame(wire::with_hops(&frame, hops));
+                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+                }
+            }
+            Output::Verify { from, post } => self.verification.push(from, post),
+            Output::Gossip { peer, on: true } => self.swarm.behaviour_mut().gossip.open(peer),
+            Output::Gossip { peer, on: false } => self.swarm.behaviour_mut().gossip.close(peer),
+            Output::Publish { message } => self.publish(message),
+            Output::Bridge { post, hops } => self.bridge(&post, hops),
             Output::Judge { ticket, verdict } => self.judge(ticket, verdict),
-            Output::Subscribe(topic) => self.gossip.subscribe(&mut self.swarm.behaviour_mut().gossip, topic),
-            Output::Unsubscribe(topic) => self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip, &topic),
+            Output::Subscribe(topic) => self.gossip.subscribe(&mut self.swarm.behaviour_mut().gossip.gossip, topic),
+            Output::Unsubscribe(topic) => {
+                self.gossip.unsubscribe(&mut self.swarm.behaviour_mut().gossip.gossip, &topic)
+            }
             Output::Search(search) => self.search(search),
             Output::Reserve { relay, address } => match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
                 Ok(listener) => drop(self.reservations.insert(listener, relay)),

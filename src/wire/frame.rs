@@ -20,6 +20,7 @@ use super::{
         cpc_message::{Encoding, Kind, Priority as WirePriority, Type},
     },
     kinds::{from_wire_kind, from_wire_priority},
+    posts,
     records::open_record,
 };
 use crate::{
@@ -38,9 +39,17 @@ const NEIGHBOURS_FIELDS: [u32; 7] = [1, 2, 3, 4, 5, 12, 13];
 /// Records beyond this in one peer list are not looked at.
 const MAX_RECORDS: usize = 64;
 
-/// Reads a frame that came from `neighbour`, and checks all of it that needs no memory of earlier frames. Costs a
-/// signature verification: not for the driver's task.
+/// Reads a frame that came from `neighbour`, and checks all of it that needs no memory of earlier frames; of a post only
+/// what tells whether it is new. Costs a signature verification: not for the driver's task.
 pub(crate) fn decode(bytes: &[u8], neighbour: PeerId, max_payload: usize) -> Result<Incoming, Rejection> {
+    if let Some(post) = posts::read_post(bytes, Some(&neighbour)) {
+        return Ok(Incoming { content: Content::Post(post), acknowledged: Vec::new() });
+    }
+    decode_verified(bytes, neighbour, max_payload)
+}
+
+/// Reads and verifies a frame, also a post.
+pub(super) fn decode_verified(bytes: &[u8], neighbour: PeerId, max_payload: usize) -> Result<Incoming, Rejection> {
     let wire = CpcMessage::decode(bytes).map_err(|error| malformed(error.to_string()))?;
     // Its sender can tell by the nonce which message was meant.
     let nonce = Some(wire.nonce);
@@ -73,6 +82,9 @@ pub(super) fn incoming(wire: CpcMessage, author: Author, max_payload: usize) -> 
     let content = match (message_type, Kind::try_from(wire.kind)) {
         (Type::Control, Ok(Kind::Acknowledge)) => Content::Nothing,
         (Type::Control, Ok(Kind::Goodbye)) => Content::Goodbye,
+        (Type::Control, Ok(Kind::Spread)) if author.authenticity == Authenticity::Connection => {
+            Content::Spread(posts::decode_note(wire.payload).map_err(answerable)?)
+        }
         (Type::Control, Ok(Kind::Error)) => {
             let report = ErrorReport::decode(wire.payload).map_err(|error| malformed(error.to_string()))?;
             Content::Error {
@@ -242,8 +254,16 @@ mod tests {
         }
     }
 
+    /// Everything that is checked of a frame, of posts too.
+    fn decode_all(bytes: &[u8], neighbour: PeerId) -> Result<Incoming, Rejection> {
+        let incoming = decode(bytes, neighbour, LIMIT)?;
+        let Content::Post(post) = &incoming.content else { return Ok(incoming) };
+        let content = Content::Message(posts::verify_post(post, neighbour, LIMIT)?);
+        Ok(Incoming { content, acknowledged: vec![] })
+    }
+
     fn reason(bytes: Vec<u8>, neighbour: PeerId) -> RejectReason {
-        decode(&bytes, neighbour, LIMIT).expect_err("must be rejected").reason
+        decode_all(&bytes, neighbour).expect_err("must be rejected").reason
     }
 
     #[test]
@@ -259,7 +279,7 @@ mod tests {
         ] {
             let letter = Letter { kind: MessageKind::DataSync, ..letter(77, addressing.clone(), "hello") };
             let frame = message_frame(&letter, &key).expect("signs");
-            let incoming = decode(&frame, neighbour, LIMIT).expect("valid");
+            let incoming = decode_all(&frame, neighbour).expect("valid");
             let expected = Frame {
                 id: MessageId { sender: author, nonce: 77 },
                 kind: MessageKind::DataSync,
@@ -284,7 +304,7 @@ mod tests {
         for bit in 0..frame.len() * 8 {
             let mut bytes = frame.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let result = decode(&bytes, author, LIMIT);
+            let result = decode_all(&bytes, author);
             assert!(result.is_err(), "bit {bit} of byte {} went unnoticed: {result:?}", bit / 8);
         }
     }
@@ -295,7 +315,7 @@ mod tests {
         // Written out by hand, as another implementation would: nonce 5, HIGH, EVENT left to its default, payload "hi",
         // and a signature of a scheme that CPC doesn't define.
         let bytes = [&[0x08, 5, 0x10, 2, 0x22, 2, b'h', b'i', 0x2a, 3][..], &[9, 9, 9]].concat();
-        let Content::Message(frame) = decode(&bytes, neighbour, LIMIT).expect("accepted").content else {
+        let Content::Message(frame) = decode_all(&bytes, neighbour).expect("accepted").content else {
             panic!("a message")
         };
         assert_eq!(frame.id, MessageId { sender: neighbour, nonce: 5 });
@@ -304,7 +324,7 @@ mod tests {
 
         // Defaults spelled out, as some implementations do.
         let bytes = vec![0x08, 5, 0x10, 0, 0x18, 0, 0x22, 0, 0x2a, 0];
-        assert!(decode(&bytes, neighbour, LIMIT).is_ok());
+        assert!(decode_all(&bytes, neighbour).is_ok());
     }
 
     #[test]
@@ -345,7 +365,7 @@ mod tests {
         assert_eq!(reason(unsigned.encode_to_vec(), author), RejectReason::WrongSignature);
         let large = letter(3, Addressing::Anyone, vec![0; LIMIT + 1]);
         let frame = message_frame(&large, &key).expect("signs");
-        let rejection = decode(&frame, author, LIMIT).expect_err("too large");
+        let rejection = decode_all(&frame, author).expect_err("too large");
         assert_eq!((rejection.reason, rejection.nonce), (RejectReason::Oversized, Some(3)));
     }
 
@@ -353,7 +373,7 @@ mod tests {
     fn a_kind_of_a_later_version_is_reported_as_unknown() {
         let (_, neighbour) = keys();
         let message = CpcMessage { kind: 99, payload: "x".into(), ..Default::default() };
-        let Content::Message(frame) = decode(&message.encode_to_vec(), neighbour, LIMIT).expect("taken").content else {
+        let Content::Message(frame) = decode_all(&message.encode_to_vec(), neighbour).expect("taken").content else {
             panic!("a message")
         };
         assert_eq!(frame.kind, MessageKind::Unknown(99));
@@ -380,7 +400,7 @@ mod tests {
             ),
         ];
         for (sent, content, acknowledged) in cases {
-            let incoming = decode(&control_frame(sent), neighbour, LIMIT).expect("valid");
+            let incoming = decode_all(&control_frame(sent), neighbour).expect("valid");
             assert_eq!(incoming, Incoming { content, acknowledged });
         }
     }
@@ -389,7 +409,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let (_, neighbour) = keys();
-            let _ = decode(&bytes, neighbour, LIMIT);
+            let _ = decode_all(&bytes, neighbour);
         }
     }
 }

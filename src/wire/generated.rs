@@ -51,6 +51,9 @@ pub struct CpcMessage {
     /// only in BATCH
     #[prost(message, optional, tag = "17")]
     pub batch: ::core::option::Option<Batch>,
+    /// how a post is passed on
+    #[prost(enumeration = "cpc_message::Propagation", tag = "18")]
+    pub propagation: i32,
 }
 /// Nested message and enum types in `CpcMessage`.
 pub mod cpc_message {
@@ -168,6 +171,8 @@ pub mod cpc_message {
         Goodbye = 9,
         /// CONTROL: only carries `batch`, and perhaps `acknowledged`
         Batch = 10,
+        /// CONTROL: how posts spread between the two neighbours; a `Spread`
+        Spread = 11,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -187,6 +192,7 @@ pub mod cpc_message {
                 Self::Acknowledge => "ACKNOWLEDGE",
                 Self::Goodbye => "GOODBYE",
                 Self::Batch => "BATCH",
+                Self::Spread => "SPREAD",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -203,6 +209,50 @@ pub mod cpc_message {
                 "ACKNOWLEDGE" => Some(Self::Acknowledge),
                 "GOODBYE" => Some(Self::Goodbye),
                 "BATCH" => Some(Self::Batch),
+                "SPREAD" => Some(Self::Spread),
+                _ => None,
+            }
+        }
+    }
+    /// How a post spreads. Without it a frame on a lane is for the neighbour, and no post, unless somebody else than the
+    /// neighbour signed it: a post that came by a stranger's gossip.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Propagation {
+        NotSaid = 0,
+        /// along trees, see above
+        Gossip = 1,
+        /// to every neighbour but the one it came from
+        Flood = 2,
+    }
+    impl Propagation {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::NotSaid => "NOT_SAID",
+                Self::Gossip => "GOSSIP",
+                Self::Flood => "FLOOD",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "NOT_SAID" => Some(Self::NotSaid),
+                "GOSSIP" => Some(Self::Gossip),
+                "FLOOD" => Some(Self::Flood),
                 _ => None,
             }
         }
@@ -283,6 +333,37 @@ pub struct NonceRange {
 pub struct PeerList {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub signed_peer_records: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// The payload of SPREAD. All ids are 16 bytes each, one behind the other.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Spread {
+    /// `joined` is everything the sender takes part in; else it is what is new
+    #[prost(bool, tag = "1")]
+    pub hello: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub joined: ::prost::alloc::vec::Vec<Membership>,
+    /// groups
+    #[prost(string, repeated, tag = "3")]
+    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// posts that the sender has
+    #[prost(bytes = "bytes", tag = "4")]
+    pub have: ::prost::bytes::Bytes,
+    /// posts that the sender wants
+    #[prost(bytes = "bytes", tag = "5")]
+    pub want: ::prost::bytes::Bytes,
+    /// posts that the sender had already when they came
+    #[prost(bytes = "bytes", tag = "6")]
+    pub enough: ::prost::bytes::Bytes,
+}
+/// That a node takes part in a topic.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Membership {
+    /// empty: posts to everybody
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// for how long, milliseconds: older posts it doesn't want to hear of
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
 }
 /// The payload of ERROR.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -17,13 +17,14 @@ use super::{
     compression::compressed,
     generated::{
         self, CpcMessage, ErrorReport, PeerList, Proof,
-        cpc_message::{Encoding, Kind, Type},
+        cpc_message::{Encoding, Kind, Propagation, Type},
     },
     kinds::{to_wire_kind, to_wire_priority},
+    posts::encode_note,
 };
 use crate::{
     crypto::{Hash, LeafHasher, MAX_LEAVES, path, root, sign_frame, sign_tree},
-    frame::{Addressing, ControlContent, Letter, NonceRange},
+    frame::{Addressing, ControlContent, Letter, NonceRange, Passing},
 };
 
 // The fields' numbers in `proto/cpc.proto`.
@@ -41,6 +42,7 @@ const KIND: u32 = 12;
 const NEIGHBORS: u32 = 14;
 const ENCODING: u32 = 15;
 const PROOF: u32 = 16;
+const PROPAGATION: u32 = 18;
 
 /// Builds and signs the frame of an app's message, for whoever reads it.
 ///
@@ -48,6 +50,22 @@ const PROOF: u32 = 16;
 /// When the key can't sign, which Ed25519 keys always can.
 pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, SigningError> {
     let mut frame = unsigned(letter, &key.public().to_peer_id());
+    let signature = sign_frame(&frame, key)?;
+    append_bytes(SIGNATURE, &signature, &mut frame);
+    Ok(frame.into())
+}
+
+/// Builds and signs the frame of a post, which everybody passes on as it is.
+///
+/// # Errors
+/// When the key can't sign, which Ed25519 keys always can.
+pub(crate) fn post_frame(letter: &Letter, passing: Passing, key: &Keypair) -> Result<Bytes, SigningError> {
+    let mut frame = unsigned(letter, &key.public().to_peer_id());
+    let propagation = match passing {
+        Passing::Gossip => Propagation::Gossip,
+        Passing::Flood => Propagation::Flood,
+    };
+    append_number(PROPAGATION, number(propagation.into()), &mut frame);
     let signature = sign_frame(&frame, key)?;
     append_bytes(SIGNATURE, &signature, &mut frame);
     Ok(frame.into())
@@ -179,6 +197,10 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
                 nonce: rejection.nonce.unwrap_or(0),
             };
             frame.payload = report.encode_to_vec().into();
+        }
+        ControlContent::Spread(note) => {
+            frame.kind = Kind::Spread.into();
+            frame.payload = encode_note(note).into();
         }
         ControlContent::PeerList(envelopes) => {
             frame.message_type = Type::Discovery.into();

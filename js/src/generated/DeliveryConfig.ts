@@ -20,10 +20,6 @@ acknowledgeTimeout: Duration,
  */
 drainTimeout: Duration, 
 /**
- * How often a broadcast may be forwarded (CPC: 7). 1 to 64. Default 7.
- */
-maxHops: number, 
-/**
  * What of messages outlives the node. Others than `memory` need a `data_dir`. Default `batched` with a `data_dir`,
  * else `memory`.
  */

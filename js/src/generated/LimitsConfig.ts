@@ -45,6 +45,6 @@ commandBuffer: number,
  */
 groups: number, 
 /**
- * How many senders' nonces are remembered to find duplicates. 100 to 1000000. Default 10000.
+ * How many senders' nonces, and how many posts, are remembered to find duplicates. 100 to 1000000. Default 10000.
  */
 duplicateCache: number, };

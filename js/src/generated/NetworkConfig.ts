@@ -4,6 +4,7 @@ import type { ConnectionsConfig } from "./ConnectionsConfig.js";
 import type { DeliveryConfig } from "./DeliveryConfig.js";
 import type { DiscoveryConfig } from "./DiscoveryConfig.js";
 import type { LimitsConfig } from "./LimitsConfig.js";
+import type { PropagationConfig } from "./PropagationConfig.js";
 import type { RelayConfig } from "./RelayConfig.js";
 import type { TransfersConfig } from "./TransfersConfig.js";
 import type { TransportConfig } from "./TransportConfig.js";
@@ -63,6 +64,10 @@ connections: ConnectionsConfig,
  * How long delivery is tried.
  */
 delivery: DeliveryConfig, 
+/**
+ * How broadcasts spread.
+ */
+propagation: PropagationConfig, 
 /**
  * Payloads that are streamed from a reader into a writer.
  */

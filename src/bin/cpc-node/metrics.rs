@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::atomic::AtomicU64};
 
-use cpc_net::{NetworkStats, NetworkStatus, PerPriority, RejectReason};
+use cpc_net::{NetworkStats, NetworkStatus, PerPriority, PropagationStats, RejectReason, StrategyStats};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{
@@ -80,10 +80,36 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
     for (name, help, count) in plain {
         registry.register(name, help, ConstCounter::new(count));
     }
+    register_posts(registry, &stats.propagation);
     let waiting = ConstGauge::new(stats.outbox);
     registry.register("outbox_messages", "Direct messages that wait or are under way", waiting);
     let kept = ConstGauge::new(stats.inbox);
     registry.register("inbox_messages", "Received direct messages that the app has not confirmed", kept);
+}
+
+fn register_posts(registry: &mut Registry, stats: &PropagationStats) {
+    type Figure = fn(&StrategyStats) -> u64;
+    let strategies = [("gossip", &stats.gossip), ("flood", &stats.flood), ("directed", &stats.directed)];
+    let figures: [(&str, &str, Figure); 5] = [
+        ("posts_own", "Posts of this node's own", |strategy| strategy.posted),
+        ("posts_received", "Posts of other nodes", |strategy| strategy.received),
+        ("posts_duplicate", "Copies of posts that were here already", |strategy| strategy.duplicates),
+        ("posts_forwarded", "Copies of posts handed on to neighbours", |strategy| strategy.forwarded),
+        ("posts_hops", "How often the received posts had been forwarded, all together", |strategy| strategy.hops),
+    ];
+    for (name, help, figure) in figures {
+        registry.register(name, help, labelled("strategy", strategies.map(|(name, of)| (name, figure(of)))));
+    }
+    let plain: [(&str, &str, u64); 5] = [
+        ("posts_told", "Posts that a neighbour was only told of", stats.told),
+        ("posts_asked", "Posts that were missed and asked for", stats.asked),
+        ("posts_answered", "Posts that neighbours got on their asking", stats.answered),
+        ("posts_shed", "Posts dropped for a neighbour that was too slow", stats.shed),
+        ("posts_at_hop_limit", "Posts that had been forwarded often enough", stats.at_hop_limit),
+    ];
+    for (name, help, count) in plain {
+        registry.register(name, help, ConstCounter::new(count));
+    }
 }
 
 fn register_connections(registry: &mut Registry, stats: &NetworkStats, status: &NetworkStatus) {
@@ -148,6 +174,11 @@ mod tests {
             messages_delivered: 4,
             duplicates: 5,
             rejections: BTreeMap::from([("malformed", 6)]),
+            propagation: PropagationStats {
+                flood: StrategyStats { received: 11, ..StrategyStats::default() },
+                asked: 12,
+                ..PropagationStats::default()
+            },
             bytes_sent: 7,
             dials_failed: 8,
             outbox: 9,
@@ -164,6 +195,9 @@ mod tests {
             "cpc_messages_accepted_total{priority=\"high\"} 0",
             "cpc_messages_delivered_total 4",
             "cpc_messages_duplicate_total 5",
+            "cpc_posts_received_total{strategy=\"flood\"} 11",
+            "cpc_posts_received_total{strategy=\"gossip\"} 0",
+            "cpc_posts_asked_total 12",
             "cpc_rejections_total{reason=\"malformed\"} 6",
             "cpc_rejections_total{reason=\"wrong_signature\"} 0",
             "cpc_sent_bytes_total 7",

@@ -110,8 +110,8 @@ impl Inbox {
                 return rejected(RejectReason::UnknownGroup, format!("this node is not a member of {group}"));
             }
         };
-        if frame.hops > config.delivery.max_hops {
-            let detail = format!("{} hops, the limit is {}", frame.hops, config.delivery.max_hops);
+        if frame.hops > config.propagation.max_hops {
+            let detail = format!("{} hops, the limit is {}", frame.hops, config.propagation.max_hops);
             return rejected(RejectReason::TooManyHops, detail);
         }
         let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane: arrival.by_lane };

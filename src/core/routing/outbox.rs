@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::bandwidth::Budget;
@@ -340,6 +341,34 @@ impl Outbox {
         if let Some(link) = queue.ways.control(content.priority()) {
             out.extend([Output::Control { peer, link, content }]);
         }
+    }
+}
+
+/// Posts: the lanes are shared with them.
+impl Outbox {
+    /// Whether the lane that a peer's messages take now has room for one more frame.
+    pub(crate) fn has_room(&self, peer: &PeerId, priority: Priority) -> bool {
+        self.queues.get(peer).is_some_and(|queue| queue.ways.has_room(priority))
+    }
+
+    /// Hands on a post, past the waiting messages. Whoever does so has asked whether there is room.
+    pub(crate) fn forward(
+        &mut self,
+        peer: PeerId,
+        priority: Priority,
+        frame: Bytes,
+        hops: u32,
+        out: &mut impl Extend<Output>,
+    ) {
+        let Some(queue) = self.queues.get_mut(&peer) else { return };
+        if let Some(link) = queue.ways.post(priority) {
+            out.extend([Output::Forward { peer, link, priority, frame, hops }]);
+        }
+    }
+
+    /// Whether posts were given to a peer's connections of which it is not known yet that they have left.
+    pub(crate) fn has_posts_under_way(&self, peer: &PeerId) -> bool {
+        self.queues.get(peer).is_some_and(|queue| queue.ways.has_posts())
     }
 }
 

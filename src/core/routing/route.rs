@@ -30,6 +30,8 @@ pub(super) struct Handed {
     costs: VecDeque<u32>,
     messages: usize,
     bytes: usize,
+    /// Whether a post is among them.
+    posts: bool,
 }
 
 /// One connection to the peer.
@@ -76,12 +78,19 @@ impl Handed {
         self.costs.push_back(0);
     }
 
+    /// A post was handed over.
+    fn post(&mut self) {
+        self.control();
+        self.posts = true;
+    }
+
     /// So many frames were written, or lost.
     pub(super) fn settle(&mut self, count: usize) {
         for cost in self.costs.drain(..count.min(self.costs.len())) {
             self.messages -= usize::from(cost > 0);
             self.bytes = self.bytes.saturating_sub(cost as usize);
         }
+        self.posts &= !self.costs.is_empty();
     }
 }
 
@@ -138,6 +147,24 @@ impl Ways {
         let best = self.best?;
         self.get_mut(best)?.lanes[priority.lane()].control();
         Some(best)
+    }
+
+    /// Whether the best way has room for one more post in a lane.
+    pub(super) fn has_room(&self, priority: Priority) -> bool {
+        let best = self.best.and_then(|best| self.get(best));
+        best.is_some_and(|best| best.lanes[priority.lane()].frames() < LANE_CREDIT)
+    }
+
+    /// A post is handed over by the best way; which, or `None` when there is none.
+    pub(super) fn post(&mut self, priority: Priority) -> Option<LinkId> {
+        let best = self.best?;
+        self.get_mut(best)?.lanes[priority.lane()].post();
+        Some(best)
+    }
+
+    /// Whether posts were handed over of which it is not known yet that they were written.
+    pub(super) fn has_posts(&self) -> bool {
+        self.links.iter().any(|link| link.lanes.iter().any(|lane| lane.posts))
     }
 
     /// Direct before relayed; among these the one in use, unless another is much faster; else the fastest, the oldest.
