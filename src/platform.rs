@@ -12,6 +12,8 @@ use browser as here;
 #[cfg(native)]
 use native as here;
 
+#[cfg(test)]
+pub(crate) use here::block_on;
 pub(crate) use here::{Disk, File, Lock, Storage, Wakes, offload, spawn, start, start_writer, swarm_config};
 
 use std::{

@@ -64,6 +64,12 @@ pub(crate) async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     work()
 }
 
+/// Runs what is done where it stands to its end, in a test.
+#[cfg(test)]
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    futures::executor::block_on(work)
+}
+
 /// Items in an IndexedDB database. The origin owns it; no other site can read it.
 #[derive(Debug)]
 pub(crate) struct Storage {

@@ -97,6 +97,12 @@ pub(crate) async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     }
 }
 
+/// Runs what needs the worker pool to its end, in a test.
+#[cfg(test)]
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a test has room for a runtime").block_on(work)
+}
+
 /// Items in a folder, one file each, for the owner's eyes only.
 #[derive(Debug)]
 pub(crate) struct Storage {

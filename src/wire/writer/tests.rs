@@ -240,8 +240,7 @@ fn a_flood_of_the_less_urgent_stops_until_it_is_acknowledged_and_the_urgent_goes
 
 #[test]
 fn a_large_message_is_made_elsewhere_and_keeps_its_place() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(async {
+    platform::block_on(async {
         let mut lanes = Lanes::open(Dialect::Batches, usize::MAX);
         let sent = [100, LARGE + 1, 200].map(|length| lanes.letter(Priority::Medium, vec![b'x'; length]));
         let mut written = 0;
