@@ -6,12 +6,13 @@ import assert from "node:assert/strict";
 
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import { StrictSign, gossipsub } from "@libp2p/gossipsub";
+import { peerIdFromString } from "@libp2p/peer-id";
 import { multiaddr } from "@multiformats/multiaddr";
 
 import { story } from "../support/story.mjs";
 import { Journal, within } from "../support/waiting.mjs";
 import { addressOf, startStrangerBehind } from "../strangers/behind-a-relay.mjs";
-import { framed, readFiveFields, writeFiveFields, writeSigned } from "../strangers/frames.mjs";
+import { framed, readFiveFields, readMoreFields, writeFiveFields, writeSigned } from "../strangers/frames.mjs";
 import { AGENT, LANE, startStranger, takeLanes } from "../strangers/stranger.mjs";
 import { startBrowser } from "./demo.mjs";
 import { circuitTo, openPage, startRelay } from "./meeting.mjs";
@@ -107,7 +108,10 @@ async function talkWithStranger(met, connection) {
   await grafts.first((graft) => graft.topic === topic && graft.peerId === id, "the page is in the mesh");
   await page.api((net) => net.broadcast({ payload: "a post of the page" }));
   const post = await posts.first(({ data }) => saying("a post of the page")(data), "the post");
-  assert.equal(post.from.toString(), id);
+  // Gossipsub's `from` is whoever published it here: the page, or a node that passes on to strangers what it has heard.
+  // Who wrote it stands in the frame, under the author's own signature.
+  const author = peerIdFromString(id).toMultihash().bytes;
+  assert.deepEqual(Buffer.from(readMoreFields(post.data).sender), Buffer.from(author));
   const created_at = Date.now();
   await gossip.publish(topic, await writeSigned(privateKey, { nonce: 77, payload: text("a post of js"), created_at }));
   const shown = await page.received("a post of js");
