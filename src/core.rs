@@ -39,7 +39,8 @@ mod view;
 mod wakes;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -185,7 +186,12 @@ impl Core {
         view::of(self, now, peer)
     }
 
-    /// The counters.
+    /// How often frames were rejected, by the reason's name.
+    pub(crate) fn rejections(&self) -> Arc<BTreeMap<&'static str, u64>> {
+        self.health.rejections.clone()
+    }
+
+    /// The counters, but those of rejections.
     pub(crate) fn stats(&self) -> NetworkStats {
         NetworkStats {
             outbox: self.routing.outbox.len(),

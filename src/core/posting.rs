@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use super::{Core, GossipVerdict, Now, OutgoingMessage, Output, PeerFacts, frames::Way, routing::Arrived};
 use crate::{
     event::NetworkEvent,
-    frame::{Frame, Post, PostId, Rejection, SpreadNote},
+    frame::{Addressing, Frame, Post, PostId, Rejection, SpreadNote},
     message::{MessageId, Priority},
     peer::{ConnectionKind, ConnectionState},
 };
@@ -90,13 +90,21 @@ impl Core {
         let verdict = match result {
             // From before a restart: this node knows what it has said.
             Ok(frame) if frame.id.sender == self.settings.local => GossipVerdict::Ignore,
-            Ok(frame) => self.take(now, from, frame, Way::Post),
+            Ok(frame) => {
+                let way = if self.is_for_app(&frame) { Way::Post } else { Way::Carried };
+                self.take(now, from, frame, way)
+            }
             Err(rejection) => self.reject(now, from, rejection, Way::Post),
         };
         let is_new = verdict == GossipVerdict::PassOn;
         if let Some((post, hops)) = self.routing.spread.verified(now, &id, is_new, &mut self.random) {
             self.out.push_back(Output::Bridge { post, hops });
         }
+    }
+
+    /// Whether a post is for this node too, and not only for members of its group beyond.
+    fn is_for_app(&self, frame: &Frame) -> bool {
+        !matches!(&frame.addressing, Addressing::Group(group) if !self.groups.contains(group))
     }
 
     /// A stranger's gossip brought a post.

@@ -31,6 +31,8 @@ pub(crate) struct Arrival<'core> {
     pub(crate) local: PeerId,
     pub(crate) neighbour: PeerId,
     pub(crate) by_lane: bool,
+    /// Whether posts of groups that this node is no member of are to be judged too.
+    pub(crate) carried: bool,
     pub(crate) groups: &'core BTreeSet<GroupName>,
     /// Whether another direct message can be taken.
     pub(crate) has_room: bool,
@@ -105,7 +107,7 @@ impl Inbox {
                 return rejected(RejectReason::WrongRecipient, "it is for its author's neighbours only".to_owned());
             }
             (Addressing::Anyone, false) => Delivery::All,
-            (Addressing::Group(group), _) if arrival.groups.contains(&group) => Delivery::Group(group),
+            (Addressing::Group(group), _) if arrival.carried || arrival.groups.contains(&group) => Delivery::Group(group),
             (Addressing::Group(group), _) => {
                 return rejected(RejectReason::UnknownGroup, format!("this node is not a member of {group}"));
             }
