@@ -13,12 +13,14 @@
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
 //! - `transfers`: which payloads are under way, and when a cut one is tried again.
 //! - `keeping`: what of messages outlives the node.
-//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip.
+//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip; `bridges`: when others' posts go over to
+//!   strangers.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
 //! - `wakes`: what a sleep, or another network, changes.
 //! - `health`: counters.
 
+mod bridges;
 mod connections;
 mod dialling;
 mod discovery;
@@ -56,6 +58,7 @@ pub(crate) use routing::Restored;
 pub(crate) use transfers::{Judgement, TransferInput, TransferOutput};
 pub(crate) use view::PeerView;
 
+use bridges::Bridges;
 use connections::Connections;
 use discovery::Discovery;
 use health::Health;
@@ -88,6 +91,7 @@ pub(crate) struct Core {
     trust: Trust,
     upgrades: Upgrades,
     health: Health,
+    bridges: Bridges,
     groups: BTreeSet<GroupName>,
     random: Random,
     /// When shutdown gives up waiting for what is queued.
@@ -113,6 +117,7 @@ impl Core {
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
+            bridges: Bridges::new(settings.local),
             groups: BTreeSet::new(),
             random: Random::new(settings.seed),
             draining_until: None,
@@ -160,6 +165,7 @@ impl Core {
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
             self.routing.spread.next_deadline(),
+            self.bridges.next_deadline(),
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),

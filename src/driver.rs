@@ -11,6 +11,7 @@ mod gossip;
 mod inputs;
 mod outputs;
 mod probes;
+mod signing;
 mod sleep;
 mod snapshot;
 mod transfers;
@@ -35,9 +36,10 @@ use libp2p::{
 
 use crate::{
     config::NetworkConfig,
-    core::{Core, DialId, Input, LinkId, Now, RequestId, Restored, Search, Settings},
+    core::{Core, DialId, Input, LinkId, Now, OutgoingMessage, RequestId, Restored, Search, Settings},
     error::{ConnectError, StartError},
     event::NetworkEvent,
+    frame::Passing,
     identity::Identity,
     message::ReceivedMessage,
     peer::Phase,
@@ -54,6 +56,7 @@ use gossip::Gossip;
 use verification::Verification;
 
 pub(crate) use command::Command;
+pub(crate) use signing::LARGE as SIGNED_BY_THE_CALLER;
 pub(crate) use snapshot::Published;
 
 /// Commands and swarm events that are taken in a row before the core's wishes are carried out and the snapshot renewed.
@@ -96,6 +99,8 @@ pub(crate) struct Driver {
     swarm: Swarm<Behaviour>,
     gossip: Gossip,
     verification: Verification,
+    /// Own posts that came together and are signed together, at the end of the turn at the latest.
+    unsigned: Vec<(OutgoingMessage, Passing)>,
     commands: Receiver<Command>,
     published: Arc<Published>,
 
@@ -187,6 +192,7 @@ impl Driver {
             core: Core::new(settings, now(&clock)),
             gossip: Gossip::new(&config),
             verification: Verification::new(config.limits.max_payload),
+            unsigned: Vec::new(),
             key,
             clock,
             swarm,
@@ -325,6 +331,7 @@ impl Driver {
             let Ok(command) = self.commands.try_recv() else { break };
             self.command(command);
         }
+        self.sign_posts();
         self.take_from_the_swarm();
         for _ in 0..BATCH {
             let Some(verified) = self.gossip.next_verified().now_or_never() else { break };

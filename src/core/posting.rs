@@ -39,7 +39,8 @@ impl Core {
     fn publish(&mut self, now: Now, message: OutgoingMessage) {
         let Some(post) = message.signed.as_deref() else { return };
         if self.routing.spread.post(now, post, &mut self.random) {
-            self.out.push_back(Output::Bridge { post: post.clone(), hops: 0 });
+            let post = post.clone();
+            self.bridge(now, post, 0);
             self.taken(message.letter.nonce, message.letter.priority);
         } else {
             self.out.push_back(Output::Publish { message });
@@ -98,6 +99,13 @@ impl Core {
         };
         let is_new = verdict == GossipVerdict::PassOn;
         if let Some((post, hops)) = self.routing.spread.verified(now, &id, is_new, &mut self.random) {
+            self.bridge(now, post, hops);
+        }
+    }
+
+    /// Strangers may want a post.
+    fn bridge(&mut self, now: Now, post: Post, hops: u32) {
+        if let Some((post, hops)) = self.bridges.carry(now, post, hops) {
             self.out.push_back(Output::Bridge { post, hops });
         }
     }
@@ -118,6 +126,11 @@ impl Core {
             Ok(good) => good,
             Err(rejection) => return self.reject(now, source, rejection, Way::Gossip),
         };
+        if self.bridges.heard(&post.id) {
+            // Another node of ours has carried it over. Strangers behind this one get that copy.
+            self.health.stats.duplicates += 1;
+            return GossipVerdict::PassOn;
+        }
         if self.routing.spread.knows(&post.id) || post.author == self.settings.local {
             self.health.stats.duplicates += 1;
             return GossipVerdict::Ignore;

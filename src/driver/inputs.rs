@@ -193,6 +193,7 @@ impl Driver {
                 }
             }
             gossipsub::Event::Subscribed { topic, .. } => {
+                self.handle(Input::StrangerListens);
                 if let Some(topic) = self.gossip.topic(&topic).cloned() {
                     self.handle(Input::Subscribed { topic });
                 }

@@ -92,9 +92,8 @@ impl SpreadNote {
 
     /// The lane it takes: news of what is there can wait, the rest can't.
     pub(crate) fn priority(&self) -> Priority {
-        let only_news =
-            !self.hello
-                && [self.joined.len(), self.left.len(), self.want.len(), self.enough.len(), self.beyond.len()] == [0; 5];
+        let only_news = !self.hello
+            && [self.joined.len(), self.left.len(), self.want.len(), self.enough.len(), self.beyond.len()] == [0; 5];
         if only_news { Priority::Medium } else { Priority::High }
     }
 }

@@ -15,6 +15,7 @@ use prost::{
 use super::{
     frame::{decode_verified, malformed},
     generated::{self, Membership, cpc_message::Propagation},
+    roots::Roots,
 };
 use crate::{
     event::RejectReason,
@@ -156,9 +157,14 @@ pub(crate) fn with_hops(frame: &Bytes, hops: u32) -> Bytes {
 }
 
 /// Checks all of a post: that it is well formed, that its author signed it, and that it is what it looked like. Costs a
-/// signature verification: not for the driver's task.
-pub(crate) fn verify_post(post: &Post, neighbour: PeerId, max_payload: usize) -> Result<Frame, Rejection> {
-    match decode_verified(&post.frame, neighbour, max_payload)?.content {
+/// signature verification, unless the signature is shared with a post that was verified a moment ago.
+pub(crate) fn verify_post(
+    post: &Post,
+    neighbour: PeerId,
+    max_payload: usize,
+    roots: &Roots,
+) -> Result<Frame, Rejection> {
+    match decode_verified(&post.frame, neighbour, max_payload, roots)?.content {
         Content::Message(frame) if frame.authenticity == Authenticity::Signed => Ok(Frame { hops: post.hops, ..frame }),
         Content::Message(_) => Err(Rejection::new(RejectReason::Unsigned, "a post without its author's signature")),
         _ => Err(Rejection::new(RejectReason::Malformed, "a frame between neighbours came as a post")),

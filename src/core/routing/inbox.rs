@@ -107,7 +107,9 @@ impl Inbox {
                 return rejected(RejectReason::WrongRecipient, "it is for its author's neighbours only".to_owned());
             }
             (Addressing::Anyone, false) => Delivery::All,
-            (Addressing::Group(group), _) if arrival.carried || arrival.groups.contains(&group) => Delivery::Group(group),
+            (Addressing::Group(group), _) if arrival.carried || arrival.groups.contains(&group) => {
+                Delivery::Group(group)
+            }
             (Addressing::Group(group), _) => {
                 return rejected(RejectReason::UnknownGroup, format!("this node is not a member of {group}"));
             }

@@ -123,7 +123,10 @@ impl Spread {
             && !self.is_member(&post.topic)
             && !self.carries(&post, from)
         {
-            return Arrived::Refused(RejectReason::UnknownGroup, format!("this node is no member of {group}, and leads to none"));
+            return Arrived::Refused(
+                RejectReason::UnknownGroup,
+                format!("this node is no member of {group}, and leads to none"),
+            );
         }
         if self.posts.knows(&post.id) {
             self.strategy(post.passing).duplicates += 1;

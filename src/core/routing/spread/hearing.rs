@@ -44,7 +44,10 @@ impl Spread {
             self.lined_up.remove(peer);
             self.trees.forget(peer);
             self.missing.gone(now.since_start, peer);
-            self.tell_of_members(now, groups(gone.topics.keys()).chain(gone.beyond.into_keys()).collect::<BTreeSet<_>>());
+            self.tell_of_members(
+                now,
+                groups(gone.topics.keys()).chain(gone.beyond.into_keys()).collect::<BTreeSet<_>>(),
+            );
         }
     }
 

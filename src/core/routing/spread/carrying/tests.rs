@@ -167,7 +167,12 @@ fn what_a_neighbour_claims_is_bounded_and_this_node_is_never_beyond_itself() {
     let spread = net.spread(0);
     let heard = spread.hear(now, peer(1), false, note);
     assert_eq!(heard.joined.len(), MAX_CARRIED);
-    assert!(heard.joined.iter().all(|(topic, _)| ![2000, 2001, 2002].map(|number| Topic::Group(name(number))).contains(topic)));
+    assert!(
+        heard
+            .joined
+            .iter()
+            .all(|(topic, _)| ![2000, 2001, 2002].map(|number| Topic::Group(name(number))).contains(topic))
+    );
     assert_eq!(spread.carried.len(), MAX_CARRIED);
     let gone = (0..1000).map(|number| beyond(number, vec![]));
     spread.hear(now, peer(1), false, SpreadNote { beyond: gone.collect(), ..SpreadNote::default() });
