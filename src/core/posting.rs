@@ -184,3 +184,6 @@ impl Core {
         self.connections.links(peer).iter().all(|link| link.kind == ConnectionKind::Relayed)
     }
 }
+
+#[cfg(test)]
+mod tests;
