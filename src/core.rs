@@ -70,8 +70,8 @@ const REPLY_SCORE: f32 = 0.3;
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// From its author, for this node.
-    Lane,
+    /// From its author, for this node, by this connection.
+    Lane(LinkId),
     /// As a post that a neighbour passed on.
     Post,
     /// As a post, by a stranger's gossip.
@@ -219,6 +219,7 @@ impl Core {
                 self.upgrades.look(now, peer, &self.connections);
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
                 self.health.stats.messages_failed += self.routing.outbox.link_closed(peer, link, &mut self.out);
+                self.routing.inbox.link_closed(link);
                 self.link_of_neighbour_closed(now, peer);
                 self.changed.insert(peer);
                 // Who has said goodbye is left alone for a moment, also with mail.
@@ -245,11 +246,11 @@ impl Core {
             Input::ProbeFailed { link } => self.out.push_back(Output::CloseLink(link)),
             Input::Woken { slept } => self.woken(now, slept),
             Input::Online(online) => self.online(now, online),
-            Input::Frames { peer, batch, bytes } => {
+            Input::Frames { peer, link, batch, bytes } => {
                 self.health.stats.bytes_received += bytes as u64;
                 let room = batch.iter().flatten().any(|incoming| !incoming.acknowledged.is_empty());
                 for result in batch {
-                    self.frame(now, peer, result);
+                    self.frame(now, peer, link, result);
                 }
                 // What waited because so much was unacknowledged can leave.
                 if room {
@@ -464,11 +465,11 @@ impl Core {
     }
 
     /// One frame from a neighbour.
-    fn frame(&mut self, now: Now, neighbour: PeerId, result: Result<Incoming, Rejection>) {
+    fn frame(&mut self, now: Now, neighbour: PeerId, link: LinkId, result: Result<Incoming, Rejection>) {
         let incoming = match result {
             Ok(incoming) => incoming,
             Err(rejection) => {
-                self.reject(now, neighbour, rejection, Way::Lane);
+                self.reject(now, neighbour, rejection, Way::Lane(link));
                 return;
             }
         };
@@ -480,13 +481,13 @@ impl Core {
         }
         match incoming.content {
             Content::Message(frame) => {
-                self.take(now, neighbour, frame, Way::Lane);
+                self.take(now, neighbour, frame, Way::Lane(link));
             }
             Content::Post(post) => self.post_came(now, neighbour, post),
             Content::Spread(note) => self.note_came(now, neighbour, note),
             Content::PeerList { records, forged } => {
                 for rejection in forged {
-                    self.reject(now, neighbour, rejection, Way::Lane);
+                    self.reject(now, neighbour, rejection, Way::Lane(link));
                 }
                 self.changed.extend(records.iter().map(|record| record.peer));
                 let told = self.discovery.told_of(now, neighbour, records, &mut self.out);
@@ -516,9 +517,9 @@ impl Core {
         let context = routing::Arrival {
             local: self.settings.local,
             neighbour,
-            by_lane: way == Way::Lane,
+            lane: if let Way::Lane(link) = way { Some(link) } else { None },
             groups: &self.groups,
-            has_room: self.has_room(),
+            room: self.room(),
         };
         match self.routing.inbox.check(now, frame, context, &self.settings.config) {
             Ok(checked) => self.checked(neighbour, checked),
@@ -532,7 +533,7 @@ impl Core {
             rejection.reason,
             RejectReason::Expired | RejectReason::TooManyHops | RejectReason::Replayed | RejectReason::UnknownGroup
         );
-        if late && (way != Way::Lane || self.connections.is_waking(now)) {
+        if late && (!matches!(way, Way::Lane(_)) || self.connections.is_waking(now)) {
             // Whoever passed it on may have had it in time, and need not know better. So may have a neighbour whose
             // frames waited while this node slept.
             return GossipVerdict::Ignore;

@@ -210,8 +210,10 @@ pub(crate) enum Input {
     },
     /// Whether there is a network.
     Online(bool),
+    /// What a connection's lanes have brought, in the order in which it was read.
     Frames {
         peer: PeerId,
+        link: LinkId,
         batch: Vec<Result<Incoming, Rejection>>,
         bytes: usize,
     },
