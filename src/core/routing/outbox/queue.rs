@@ -135,11 +135,12 @@ impl Queue {
         let entry = self.lanes[lane].next_waiting()?;
         let letter = entry.message.letter.clone();
         let (nonce, bytes) = (letter.nonce, letter.payload.len() + ENVELOPE);
+        let left = entry.message.time_left(now.since_start);
         let news = entry.receipt && entry.told != Told::Sent(link);
         entry.told = Told::Sent(link);
         self.lanes[lane].handed_over(now.since_start, way.lanes[lane].frames());
         way.lanes[lane].message(bytes);
-        out.extend([Output::Transmit { peer, link, letter }]);
+        out.extend([Output::Transmit { peer, link, letter, left }]);
         if news {
             out.extend([Output::Receipt { nonce, state: ReceiptState::Sent { way: way.way() } }]);
         }
