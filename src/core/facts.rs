@@ -55,7 +55,7 @@ impl Core {
                 self.health.stats.connections_opened += 1;
                 let address = link.address.clone();
                 let outbound = link.outbound;
-                self.routing.outbox.link_opened(peer, &link);
+                self.routing.outbox.link_opened(now, peer, &link, &mut self.out);
                 self.connections.link_opened(now, peer, link, dial, &mut self.out);
                 if let Some(dial) = dial {
                     self.upgrades.dial_succeeded(dial);
@@ -101,8 +101,10 @@ impl Core {
             }
             Input::Pinged { peer, link, latency } => {
                 self.connections.pinged(peer, latency, &mut self.out);
-                self.routing.outbox.pinged(peer, link, latency);
                 self.changed.insert(peer);
+                if self.routing.outbox.pinged(now, peer, link, latency) {
+                    self.deliver_mail(now, peer);
+                }
             }
             Input::PingFailed { link } => self.ping_failed(now, link),
             Input::ProbeFailed { link } => self.out.push_back(Output::CloseLink(link)),
@@ -110,12 +112,13 @@ impl Core {
             Input::Online(online) => self.online(now, online),
             Input::Frames { peer, link, batch, bytes } => {
                 self.health.stats.bytes_received += bytes as u64;
+                let other_way = self.routing.outbox.heard(now, peer, link);
                 let room = batch.iter().flatten().any(|incoming| !incoming.acknowledged.is_empty());
                 for result in batch {
                     self.frame(now, peer, link, result);
                 }
                 // What waited because so much was unacknowledged can leave.
-                if room {
+                if room || other_way {
                     self.deliver_mail(now, peer);
                 }
             }

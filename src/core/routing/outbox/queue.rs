@@ -178,15 +178,19 @@ impl Queue {
     }
 
     /// Does what is due for the ways: what is not acknowledged in time waits to be sent again, and patience ends. True
-    /// when something may be sent now.
-    pub(super) fn tick(&mut self, now: Duration, longest: Duration) -> bool {
+    /// when something may be sent now. Links that were silent meanwhile are asked whether they live.
+    pub(super) fn tick(&mut self, now: Duration, longest: Duration, out: &mut impl Extend<Output>) -> bool {
         let mut due = self.rationed.take_if(|(_, until)| *until <= now).is_some();
         for (lane, messages) in self.lanes.iter_mut().enumerate() {
-            let link = messages.link().and_then(|link| self.ways.get_mut(link));
+            let (link, since) = (messages.link().and_then(|link| self.ways.get_mut(link)), messages.progress_at());
             if let Some(link) = link
                 && messages.check_overdue(now, link, lane, longest)
             {
                 link.round_trip.timed_out();
+                let id = link.id;
+                if self.ways.overdue(id, since) {
+                    out.extend([Output::Probe(id)]);
+                }
                 due = true;
             }
             due |= messages.check_hold(now);
