@@ -1,5 +1,7 @@
 //! The core alone: facts in, wishes out, on a clock that the tests turn.
 
+mod replayed;
+
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
