@@ -108,6 +108,8 @@ impl LinkWay {
 impl Ways {
     pub(super) fn opened(&mut self, link: &Link) {
         let (round_trip, lanes) = (RoundTrip::default(), Default::default());
+        // Nearly every peer has one link only.
+        self.links.reserve_exact(1);
         self.links.push(LinkWay { id: link.id, kind: link.kind, round_trip, lanes });
         self.choose();
     }
