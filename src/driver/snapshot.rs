@@ -1,5 +1,7 @@
 //! What handles read without asking the driver: one consistent picture, swapped as a whole.
 
+mod peers;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -7,16 +9,17 @@ use std::{
 };
 
 use async_channel::Receiver;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
+
+pub(crate) use peers::Peers;
 
 use super::{Driver, now};
 use crate::{
     config::NetworkConfig,
-    core::PeerView,
     event::NetworkEvent,
     hub::{Handover, Hub},
     message::ReceivedMessage,
-    peer::{ConnectionState, NetworkStats, Phase},
+    peer::{NetworkStats, Phase},
     transfers::{Desk, Offers},
 };
 
@@ -25,8 +28,7 @@ use crate::{
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
     pub(crate) listen_addrs: Vec<Multiaddr>,
-    pub(crate) peers: Arc<BTreeMap<PeerId, Arc<PeerView>>>,
-    pub(crate) connected: usize,
+    pub(crate) peers: Peers,
     /// The counters, but those of rejections.
     pub(crate) stats: NetworkStats,
     /// These are many and change hardly ever.
@@ -76,8 +78,7 @@ impl Published {
         let snapshot = Snapshot {
             phase: Phase::Alone,
             listen_addrs: Vec::new(),
-            peers: Arc::default(),
-            connected: 0,
+            peers: Peers::default(),
             stats: NetworkStats::default(),
             rejections: Arc::default(),
             store_failing: None,
@@ -97,16 +98,9 @@ impl Published {
     /// The last picture and the last event.
     pub(crate) fn stopped(&self, since_start: Duration) {
         let last = self.snapshot.load();
-        let (listen_addrs, peers) = (Vec::new(), Arc::default());
+        let (listen_addrs, peers) = (Vec::new(), Peers::default());
         let (phase, stopped_at) = (Phase::Stopped, Some(since_start));
-        self.snapshot.store(Snapshot {
-            phase,
-            listen_addrs,
-            peers,
-            connected: 0,
-            stopped_at,
-            ..Snapshot::clone(&last)
-        });
+        self.snapshot.store(Snapshot { phase, listen_addrs, peers, stopped_at, ..Snapshot::clone(&last) });
         self.events.send(NetworkEvent::Stopped);
         self.events.close();
         self.messages.close();
@@ -122,20 +116,17 @@ impl Driver {
         let mut peers = last.peers.clone();
         if !changed.is_empty() {
             let now = now(&self.clock);
-            let map = Arc::make_mut(&mut peers);
             for peer in changed {
                 match self.core.view(now, peer) {
-                    Some(view) => drop(map.insert(peer, Arc::new(view))),
-                    None => drop(map.remove(&peer)),
+                    Some(view) => peers.insert(view),
+                    None => peers.remove(&peer),
                 }
             }
         }
-        let connected = peers.values().filter(|view| view.info().state == ConnectionState::Connected).count();
         let snapshot = Snapshot {
-            phase: self.phase(connected),
+            phase: self.phase(peers.connected()),
             listen_addrs: self.swarm.listeners().cloned().collect(),
             peers,
-            connected,
             stats: self.core.stats(),
             rejections: self.core.rejections(),
             store_failing: self.core.store_failing().map(Arc::from),
