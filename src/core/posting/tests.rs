@@ -5,7 +5,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use crate::{
-    core::{GossipVerdict, Input, Output, tests::Bench},
+    core::{GossipVerdict, Input, LinkId, Output, tests::Bench},
     frame::{Addressing, Content, Frame, Incoming, Passing, Post, PostId, SpreadNote, Topic},
     message::{Authenticity, MessageId, MessageKind, Priority},
 };
@@ -43,7 +43,7 @@ fn post(author: PeerId, nonce: u64, topic: Topic) -> (Post, Frame) {
 
 fn says(bench: &mut Bench, peer: PeerId, content: Content) -> Vec<Output> {
     let incoming = Incoming { content, acknowledged: Vec::new() };
-    bench.handle(Input::Frames { peer, batch: vec![Ok(incoming)], bytes: 100 })
+    bench.handle(Input::Frames { peer, link: LinkId(1), batch: vec![Ok(incoming)], bytes: 100 })
 }
 
 /// A neighbour that takes part in topics.
