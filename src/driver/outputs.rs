@@ -1,6 +1,9 @@
 //! The core's wishes, carried out.
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::poll_fn,
+    task::{Poll, Waker},
+};
 
 use libp2p::{
     multiaddr::Protocol,
@@ -12,6 +15,7 @@ use crate::{
     core::{Input, LinkId, Output},
     event::NetworkEvent,
     frame::ControlContent,
+    message::ReceivedMessage,
     wire::{self, Parcel},
 };
 
@@ -50,8 +54,12 @@ impl Driver {
 
     fn tell_the_news(&mut self) {
         loop {
-            let news = std::mem::take(&mut self.news);
-            let missed = news.into_iter().filter_map(|news| self.tell(news)).sum();
+            let mut told = Told::default();
+            for news in std::mem::take(&mut self.news) {
+                self.tell(news, &mut told);
+            }
+            let missed = self.published.messages.send(told.messages);
+            told.wakers.into_iter().for_each(Waker::wake);
             if missed == 0 {
                 return;
             }
@@ -168,19 +176,15 @@ impl Driver {
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 
-    /// Tells one piece of news; returns how many messages were lost by it.
-    fn tell(&mut self, news: News) -> Option<u64> {
+    /// Tells one piece of news, but for what wakes the app: that comes at the end.
+    fn tell(&mut self, news: News, told: &mut Told) {
         match news {
             News::Event(event) => {
                 trace(&event);
                 // A subscriber that lags is told so in its own stream.
-                self.published.events.send(event);
+                self.published.events.send([event]);
             }
-            News::Message(message) => {
-                if !self.published.messages.send(message) {
-                    return Some(1);
-                }
-            }
+            News::Message(message) => told.messages.push(message),
             News::Kept(serial, message) => self.published.kept.send(serial, message),
             News::Accepted(nonce) => {
                 if let Some(receipt) = self.receipts.get(&nonce) {
@@ -188,13 +192,14 @@ impl Driver {
                 }
             }
             News::Receipt(nonce, state) if state.is_final() => {
+                // Its place is free before the app is woken.
                 if let Some(receipt) = self.receipts.remove(&nonce) {
-                    receipt.set(state);
+                    receipt.set(state, &mut told.wakers);
                 }
             }
             News::Receipt(nonce, state) => {
                 if let Some(receipt) = self.receipts.get(&nonce) {
-                    receipt.set(state);
+                    receipt.set(state, &mut told.wakers);
                 }
             }
             News::Transfer(watch, state) => watch.set(state),
@@ -205,8 +210,16 @@ impl Driver {
                 }
             }
         }
-        None
     }
+}
+
+/// What wakes the app, gathered while news are told. A thread that is woken takes the processor from the one that wakes it:
+/// what comes together is worth one such change, not one each.
+#[derive(Default)]
+struct Told {
+    messages: Vec<ReceivedMessage>,
+    /// Of those who wait for receipts.
+    wakers: Vec<Waker>,
 }
 
 /// The event log: what an operator reads. No payloads, no keys.

@@ -80,7 +80,7 @@ impl Published {
             stopped_at,
             ..Snapshot::clone(&last)
         }));
-        self.events.send(NetworkEvent::Stopped);
+        self.events.send([NetworkEvent::Stopped]);
         self.events.close();
         self.messages.close();
         self.offers.close();
