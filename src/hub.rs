@@ -103,7 +103,11 @@ impl<T: Clone> State<T> {
         let alone = self.cursors.len() == 1;
         for _ in from..until {
             // The only subscriber needs no copies, and has none before it that is kept.
-            let item = if alone { self.items.pop_front() } else { self.items.get((from - first) as usize + taken.len()).cloned() };
+            let item = if alone {
+                self.items.pop_front()
+            } else {
+                self.items.get((from - first) as usize + taken.len()).cloned()
+            };
             taken.extend(item);
         }
         if alone {

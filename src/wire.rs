@@ -10,7 +10,7 @@
 //! - `records`: signed peer records, the content of peer lists.
 //! - `reader`, `writer`: what reads one stream, and what writes the lanes of a connection; `pace`: how much of the less
 //!   urgent lanes is on its way; `dialect`: the two protocols.
-//! - `handler`, `behaviour`: lanes on a libp2p connection and in a swarm.
+//! - `handler`, `behaviour`: lanes on a libp2p connection and in a swarm; `mailbox`: what passes between them and the driver.
 //! - `generated`: what prost makes of `proto/cpc.proto`.
 
 mod batch;
@@ -24,6 +24,7 @@ mod framing;
 pub(crate) mod generated;
 mod handler;
 mod kinds;
+mod mailbox;
 mod outgoing;
 mod pace;
 mod posts;
@@ -35,6 +36,7 @@ use libp2p::StreamProtocol;
 
 pub(crate) use behaviour::{Behaviour, Event};
 pub(crate) use frame::{MAX_FRAME_OVERHEAD, decode};
+pub(crate) use mailbox::{Mailbox, Reports};
 #[cfg_attr(not(test), allow(unused_imports, reason = "for bursts of posts"))]
 pub(crate) use outgoing::provable_frames;
 pub(crate) use outgoing::{control_frame, message_frame, post_frame};

@@ -32,8 +32,7 @@ impl Driver {
     pub(super) async fn carry_out_and_let_leave(&mut self) {
         self.do_what_is_wished();
         if self.hands_over && !self.news.is_empty() {
-            // The swarm gives what is to be sent to the connections' tasks, and these write it.
-            self.take_from_the_swarm();
+            // The connections' tasks write it.
             give_way().await;
             self.do_what_is_wished();
         }
@@ -100,26 +99,24 @@ impl Driver {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
             // A connection that is gone meanwhile has been told to the core as closed, with all that is sent on it.
-            Output::Transmit { peer, link, letter } => {
-                if let Some((_, connection)) = self.connections.get(&link) {
-                    let (priority, parcel) = (letter.priority, Parcel::Letter(letter));
-                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+            Output::Transmit { link, letter, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
+                    lanes.send(letter.priority, Parcel::Letter(letter));
                 }
             }
-            Output::Control { peer, link, content } => {
-                if let Some((_, connection)) = self.connections.get(&link) {
+            Output::Control { link, content, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
                     let priority = content.priority();
                     let parcel = match content {
                         ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
                         content => Parcel::Frame(wire::control_frame(content)),
                     };
-                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+                    lanes.send(priority, parcel);
                 }
             }
-            Output::Forward { peer, link, priority, frame, hops } => {
-                if let Some((_, connection)) = self.connections.get(&link) {
-                    let parcel = Parcel::Frame(wire::with_hops(&frame, hops));
-                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+            Output::Forward { link, priority, frame, hops, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
+                    lanes.send(priority, Parcel::Frame(wire::with_hops(&frame, hops)));
                 }
             }
             Output::Verify { from, post } => self.verification.push(from, post),
@@ -171,6 +168,7 @@ impl Driver {
     fn give_up(&mut self, link: LinkId) {
         let Some((peer, connection)) = self.connections.remove(&link) else { return };
         self.links.remove(&connection);
+        self.lanes.remove(&link);
         self.swarm.close_connection(connection);
         self.swarm.behaviour_mut().transfers.forget(connection);
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::{PeerId, identity::PublicKey};
+use libp2p::PeerId;
 use prost::{
     Message as _,
     encoding::{DecodeContext, decode_key, skip_field},
@@ -24,7 +24,10 @@ use super::{
     records::open_record,
 };
 use crate::{
-    crypto::{HASH_LEN, LeafHasher, SIGNATURE_LEN, SignatureError, root_of, signed_records, verify_frame, verify_tree},
+    crypto::{
+        AuthorKey, HASH_LEN, LeafHasher, SIGNATURE_LEN, SignatureError, root_of, signed_records, verify_frame,
+        verify_tree,
+    },
     event::RejectReason,
     frame::{Addressing, Content, Frame, Incoming, NonceRange, Rejection},
     message::{Authenticity, MessageId, MessageKind},
@@ -179,7 +182,7 @@ fn verified_sender(bytes: &[u8], wire: &CpcMessage) -> Result<PeerId, Rejection>
         let detail = format!("the signature is {} bytes long, not {SIGNATURE_LEN}", wire.signature.len());
         return Err(wrong_signature(detail));
     }
-    let key = public_key(&sender).ok_or_else(|| wrong_signature("the sender's peer id doesn't hold its key"))?;
+    let key = AuthorKey::of(&sender).ok_or_else(|| wrong_signature("the sender's peer id doesn't hold its key"))?;
     let verified = match &wire.proof {
         None => verify_frame(bytes, &wire.signature, &key),
         Some(proof) => verify_proof(bytes, proof, &wire.signature, &key),
@@ -192,7 +195,7 @@ fn verified_sender(bytes: &[u8], wire: &CpcMessage) -> Result<PeerId, Rejection>
 }
 
 /// Checks that the message is one of those under a shared signature.
-fn verify_proof(bytes: &[u8], proof: &Proof, signature: &[u8], key: &PublicKey) -> Result<(), SignatureError> {
+fn verify_proof(bytes: &[u8], proof: &Proof, signature: &[u8], key: &AuthorKey) -> Result<(), SignatureError> {
     let (siblings, rest) = proof.siblings.as_chunks::<HASH_LEN>();
     if !rest.is_empty() {
         return Err(SignatureError::Malformed(format!("a proof of {} bytes", proof.siblings.len())));
@@ -200,13 +203,6 @@ fn verify_proof(bytes: &[u8], proof: &Proof, signature: &[u8], key: &PublicKey) 
     let leaf = LeafHasher::new(&[]).hash(&signed_records(bytes)?);
     let root = root_of(leaf, proof.index, proof.count, siblings).ok_or(SignatureError::Wrong)?;
     if verify_tree(&root, proof.count, signature, key) { Ok(()) } else { Err(SignatureError::Wrong) }
-}
-
-/// Ed25519 peer ids hold the key itself (libp2p peer-ids spec, §Peer IDs: identity multihash up to 42 bytes).
-pub(super) fn public_key(peer: &PeerId) -> Option<PublicKey> {
-    const IDENTITY: u64 = 0;
-    let hash = peer.as_ref();
-    (hash.code() == IDENTITY).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok()).flatten()
 }
 
 fn peer_list(payload: Bytes) -> Result<Content, Rejection> {

@@ -4,10 +4,7 @@
 //! recipient, then its content. In a batch the lane tells the first two, and they are left out of the bytes.
 
 use bytes::{BufMut as _, Bytes};
-use libp2p::{
-    PeerId,
-    identity::{Keypair, SigningError},
-};
+use libp2p::{PeerId, identity::SigningError};
 use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint},
@@ -23,7 +20,7 @@ use super::{
     posts::encode_note,
 };
 use crate::{
-    crypto::{Hash, LeafHasher, MAX_LEAVES, path, root, sign_frame, sign_tree},
+    crypto::{Author, Hash, LeafHasher, MAX_LEAVES, path, root, sign_frame, sign_tree},
     frame::{Addressing, ControlContent, Letter, NonceRange, Passing},
 };
 
@@ -48,8 +45,8 @@ const PROPAGATION: u32 = 18;
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, SigningError> {
-    let mut frame = unsigned(letter, &key.public().to_peer_id());
+pub(crate) fn message_frame(letter: &Letter, key: &impl Author) -> Result<Bytes, SigningError> {
+    let mut frame = unsigned(letter, &key.peer_id());
     let signature = sign_frame(&frame, key)?;
     append_bytes(SIGNATURE, &signature, &mut frame);
     Ok(frame.into())
@@ -59,8 +56,8 @@ pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, Sig
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(crate) fn post_frame(letter: &Letter, passing: Passing, key: &Keypair) -> Result<Bytes, SigningError> {
-    let mut frame = unsigned(letter, &key.public().to_peer_id());
+pub(crate) fn post_frame(letter: &Letter, passing: Passing, key: &impl Author) -> Result<Bytes, SigningError> {
+    let mut frame = unsigned(letter, &key.peer_id());
     let propagation = match passing {
         Passing::Gossip => Propagation::Gossip,
         Passing::Flood => Propagation::Flood,
@@ -77,8 +74,8 @@ pub(crate) fn post_frame(letter: &Letter, passing: Passing, key: &Keypair) -> Re
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
 #[cfg_attr(not(test), allow(dead_code, reason = "offered to what sends bursts that others pass on"))]
-pub(crate) fn provable_frames(letters: &[Letter], key: &Keypair) -> Result<Vec<Bytes>, SigningError> {
-    let (author, hasher) = (key.public().to_peer_id(), LeafHasher::new(&[]));
+pub(crate) fn provable_frames(letters: &[Letter], key: &impl Author) -> Result<Vec<Bytes>, SigningError> {
+    let (author, hasher) = (key.peer_id(), LeafHasher::new(&[]));
     let mut frames = Vec::with_capacity(letters.len());
     for letters in letters.chunks(MAX_LEAVES as usize) {
         let unsigned = letters.iter().map(|letter| unsigned(letter, &author)).collect::<Vec<_>>();
@@ -95,7 +92,7 @@ pub(crate) fn provable_frames(letters: &[Letter], key: &Keypair) -> Result<Vec<B
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(super) fn signed_root(leaves: &[Hash], key: &Keypair) -> Result<Vec<u8>, SigningError> {
+pub(super) fn signed_root(leaves: &[Hash], key: &impl Author) -> Result<Vec<u8>, SigningError> {
     let root = root(&mut leaves.to_vec()).expect("whoever signs has something to sign");
     sign_tree(&root, count(leaves), key)
 }
