@@ -8,6 +8,7 @@ mod behaviour;
 mod boxed;
 mod command;
 mod gate;
+mod gated;
 mod gossip;
 mod inputs;
 mod outputs;
@@ -20,6 +21,7 @@ mod verification;
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::poll_fn,
     sync::Arc,
     time::Duration,
 };
@@ -38,6 +40,7 @@ use libp2p::{
 use crate::{
     config::NetworkConfig,
     core::{Core, DialId, Input, LinkId, Now, OutgoingMessage, RequestId, Restored, Search, Settings},
+    crypto::SigningKey,
     error::{ConnectError, StartError},
     event::NetworkEvent,
     frame::Passing,
@@ -50,10 +53,12 @@ use crate::{
     transfer::TransferState,
     transfers::Watch,
     transport::{self, Built},
+    wire,
 };
 
 use behaviour::{Behaviour, BehaviourEvent};
 use boxed::Boxed;
+use gated::Gated;
 use gossip::Gossip;
 use verification::Verification;
 
@@ -95,10 +100,14 @@ pub(crate) struct KeptMessages {
 /// The running network.
 pub(crate) struct Driver {
     key: Keypair,
+    /// The same, for posts.
+    signing_key: SigningKey,
     config: NetworkConfig,
     clock: Clock,
     core: Core,
-    swarm: Swarm<Boxed<Behaviour>>,
+    swarm: Gated,
+    /// What the lanes of all connections have to tell.
+    reports: wire::Reports,
     gossip: Gossip,
     verification: Verification,
     /// Own posts that came together and are signed together, at the end of the turn at the latest.
@@ -108,6 +117,8 @@ pub(crate) struct Driver {
 
     links: HashMap<ConnectionId, LinkId>,
     connections: HashMap<LinkId, (PeerId, ConnectionId)>,
+    /// Of the same links.
+    lanes: HashMap<LinkId, Arc<wire::Mailbox>>,
     next_link: u64,
     dials: HashMap<ConnectionId, DialId>,
     searches: HashMap<kad::QueryId, Search>,
@@ -148,6 +159,8 @@ enum News {
 enum Turn {
     Command(Result<Command, async_channel::RecvError>),
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
+    /// Lanes have reported something.
+    Lanes,
     Gossiped(gossip::Verified),
     Verified(Vec<verification::Verified>),
     Wake(Wake),
@@ -178,7 +191,8 @@ impl Driver {
         let local = identity.peer_id();
         let Built { transport, relay_client, signaling, to_keep } = transport::build(&key, &config, kept.as_deref())?;
         let behaviour = Behaviour::new(&key, &config, relay_client, signaling)?;
-        let swarm = Swarm::new(transport, Boxed(behaviour), local, behaviour::swarm_config(&config));
+        let reports = behaviour.lanes.reports();
+        let swarm = Gated::new(Swarm::new(transport, Boxed(behaviour), local, behaviour::swarm_config(&config)));
         let settings = Settings {
             local,
             reservations: config.relay.reservations.unwrap_or_else(transport::default_reservations),
@@ -195,13 +209,16 @@ impl Driver {
             gossip: Gossip::new(&config),
             verification: Verification::new(config.limits.max_payload),
             unsigned: Vec::new(),
+            signing_key: SigningKey::new(&key),
             key,
             clock,
             swarm,
+            reports,
             commands,
             published,
             links: HashMap::new(),
             connections: HashMap::new(),
+            lanes: HashMap::new(),
             next_link: 0,
             dials: HashMap::new(),
             searches: HashMap::new(),
@@ -240,6 +257,7 @@ impl Driver {
             let turn = select! {
                 command = self.commands.recv().fuse() => Turn::Command(command),
                 event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
+                () = poll_fn(|context| self.reports.poll_ready(context)).fuse() => Turn::Lanes,
                 gossiped = self.gossip.next_verified().fuse() => Turn::Gossiped(gossiped),
                 verified = self.verification.next().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
@@ -254,6 +272,7 @@ impl Driver {
                 // Nobody can ask for anything any more.
                 Turn::Command(Err(_)) => break,
                 Turn::Swarm(event) => self.swarm_event(*event),
+                Turn::Lanes => {}
                 Turn::Gossiped(gossiped) => self.gossiped(gossiped),
                 Turn::Verified(verified) => self.verified(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
@@ -334,10 +353,21 @@ impl Driver {
             self.command(command);
         }
         self.sign_posts();
+        self.take_reports(BATCH);
         self.take_from_the_swarm();
         for _ in 0..BATCH {
             let Some(verified) = self.gossip.next_verified().now_or_never() else { break };
             self.gossiped(verified);
+        }
+    }
+
+    /// Takes what lanes have reported, up to so many reports.
+    fn take_reports(&mut self, most: usize) {
+        let reports = self.reports.clone();
+        for _ in 0..most {
+            if !reports.next(|event| self.lane_event(event)) {
+                break;
+            }
         }
     }
 

@@ -37,7 +37,7 @@ impl Driver {
         }
         let posts = std::mem::take(&mut self.unsigned);
         let letters = posts.iter().map(|(message, passing)| (&message.letter, *passing)).collect::<Vec<_>>();
-        let frames = wire::post_frames(&letters, &self.key)
+        let frames = wire::post_frames(&letters, &self.signing_key)
             .expect("an Ed25519 key, and identities have no others, signs without fail");
         for ((message, _), frame) in posts.into_iter().zip(frames) {
             let post = wire::read_post(&frame, None).expect("a frame without recipient is a post");

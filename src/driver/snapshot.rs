@@ -101,7 +101,7 @@ impl Published {
         let (listen_addrs, peers) = (Vec::new(), Peers::default());
         let (phase, stopped_at) = (Phase::Stopped, Some(since_start));
         self.snapshot.store(Snapshot { phase, listen_addrs, peers, stopped_at, ..Snapshot::clone(&last) });
-        self.events.send(NetworkEvent::Stopped);
+        self.events.send([NetworkEvent::Stopped]);
         self.events.close();
         self.messages.close();
         self.offers.close();

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::{PeerId, identity::PublicKey};
+use libp2p::PeerId;
 use prost::{
     Message as _,
     encoding::{DecodeContext, decode_key, skip_field},
@@ -25,7 +25,7 @@ use super::{
     roots::Roots,
 };
 use crate::{
-    crypto::{HASH_LEN, LeafHasher, SIGNATURE_LEN, SignatureError, root_of, signed_records, verify_frame},
+    crypto::{AuthorKey, HASH_LEN, LeafHasher, SIGNATURE_LEN, SignatureError, root_of, signed_records, verify_frame},
     event::RejectReason,
     frame::{Addressing, Content, Frame, Incoming, NonceRange, Rejection},
     message::{Authenticity, MessageId, MessageKind},
@@ -190,10 +190,10 @@ fn verified_sender(bytes: &[u8], wire: &CpcMessage, roots: &Roots) -> Result<Pee
         let detail = format!("the signature is {} bytes long, not {SIGNATURE_LEN}", wire.signature.len());
         return Err(wrong_signature(detail));
     }
-    let key = public_key(&sender).ok_or_else(|| wrong_signature("the sender's peer id doesn't hold its key"))?;
+    let key = AuthorKey::of(&sender).ok_or_else(|| wrong_signature("the sender's peer id doesn't hold its key"))?;
     let verified = match &wire.proof {
         None => verify_frame(bytes, &wire.signature, &key),
-        Some(proof) => verify_proof(bytes, proof, &wire.signature, &key, roots),
+        Some(proof) => verify_proof(bytes, proof, &wire.signature, (&sender, &key), roots),
     };
     match verified {
         Ok(()) => Ok(sender),
@@ -207,7 +207,7 @@ fn verify_proof(
     bytes: &[u8],
     proof: &Proof,
     signature: &[u8],
-    key: &PublicKey,
+    (signer, key): (&PeerId, &AuthorKey),
     roots: &Roots,
 ) -> Result<(), SignatureError> {
     let (siblings, rest) = proof.siblings.as_chunks::<HASH_LEN>();
@@ -216,14 +216,7 @@ fn verify_proof(
     }
     let leaf = LeafHasher::new(&[]).hash(&signed_records(bytes)?);
     let root = root_of(leaf, proof.index, proof.count, siblings).ok_or(SignatureError::Wrong)?;
-    if roots.verify(&root, proof.count, signature, key) { Ok(()) } else { Err(SignatureError::Wrong) }
-}
-
-/// Ed25519 peer ids hold the key itself (libp2p peer-ids spec, §Peer IDs: identity multihash up to 42 bytes).
-pub(super) fn public_key(peer: &PeerId) -> Option<PublicKey> {
-    const IDENTITY: u64 = 0;
-    let hash = peer.as_ref();
-    (hash.code() == IDENTITY).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok()).flatten()
+    if roots.verify(&root, proof.count, signature, signer, key) { Ok(()) } else { Err(SignatureError::Wrong) }
 }
 
 fn peer_list(payload: Bytes) -> Result<Content, Rejection> {

@@ -8,9 +8,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use libp2p::identity::PublicKey;
+use libp2p::PeerId;
 
-use crate::crypto::{Hash, verify_tree};
+use crate::crypto::{AuthorKey, Hash, verify_tree};
 
 /// Trees that are remembered; then the oldest is forgotten, and costs a verification when it comes again.
 const MAX_ROOTS: usize = 256;
@@ -28,12 +28,12 @@ struct Known {
 }
 
 impl Roots {
-    /// Whether the signature over a tree is its signer's.
-    pub(super) fn verify(&self, root: &Hash, count: u32, signature: &[u8], key: &PublicKey) -> bool {
+    /// Whether the signature over a tree is its signer's, whose key is given too.
+    pub(super) fn verify(&self, root: &Hash, count: u32, signature: &[u8], signer: &PeerId, key: &AuthorKey) -> bool {
         let question = blake3::Hasher::new()
             .update(root)
             .update(&count.to_be_bytes())
-            .update(&key.encode_protobuf())
+            .update(&signer.to_bytes())
             .update(signature)
             .finalize();
         let question = Hash::from(question);
@@ -76,22 +76,27 @@ mod tests {
     use super::*;
     use crate::crypto::sign_tree;
 
+    fn asks(roots: &Roots, root: &Hash, count: u32, signature: &[u8], signer: &Keypair) -> bool {
+        let peer = signer.public().to_peer_id();
+        roots.verify(root, count, signature, &peer, &AuthorKey::of(&peer).expect("a key"))
+    }
+
     #[test]
     fn only_the_very_same_question_is_answered_from_memory() {
         let (key, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
         let (roots, root) = (Roots::default(), [7; 32]);
         let signature = sign_tree(&root, 3, &key).expect("signs");
         for _ in 0..3 {
-            assert!(roots.verify(&root, 3, &signature, &key.public()));
+            assert!(asks(&roots, &root, 3, &signature, &key));
         }
         assert_eq!(roots.verified(), 1);
         let mut forged = signature.clone();
         forged[10] ^= 1;
-        assert!(!roots.verify(&[8; 32], 3, &signature, &key.public()));
-        assert!(!roots.verify(&root, 4, &signature, &key.public()));
-        assert!(!roots.verify(&root, 3, &forged, &key.public()));
-        assert!(!roots.verify(&root, 3, &signature, &other.public()));
-        assert!(!roots.verify(&root, 3, &forged, &key.public()), "what is bad is not remembered as good");
+        assert!(!asks(&roots, &[8; 32], 3, &signature, &key));
+        assert!(!asks(&roots, &root, 4, &signature, &key));
+        assert!(!asks(&roots, &root, 3, &forged, &key));
+        assert!(!asks(&roots, &root, 3, &signature, &other));
+        assert!(!asks(&roots, &root, 3, &forged, &key), "what is bad is not remembered as good");
         assert_eq!(roots.verified(), 6);
     }
 
@@ -101,7 +106,7 @@ mod tests {
         let ask = |number: usize| {
             let mut root = [0; 32];
             root[..8].copy_from_slice(&number.to_be_bytes());
-            assert!(roots.verify(&root, 1, &sign_tree(&root, 1, &key).expect("signs"), &key.public()));
+            assert!(asks(&roots, &root, 1, &sign_tree(&root, 1, &key).expect("signs"), &key));
         };
         (0..=MAX_ROOTS).for_each(ask);
         ask(MAX_ROOTS);

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use libp2p::identity::Keypair;
 use proptest::prelude::*;
 
 use super::*;
