@@ -5,7 +5,10 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use super::*;
-use crate::core::{Input, LinkId, tests::Bench};
+use crate::{
+    core::{Input, LinkId, tests::Bench},
+    transfer::{Outcome, TransferId},
+};
 
 fn key(direction: TransferDirection, peer: PeerId, id: u8) -> TransferKey {
     TransferKey { direction, peer, id: TransferId([id; 16]) }
