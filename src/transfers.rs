@@ -6,6 +6,7 @@
 //! task of their connection. What outlives an attempt is in a `shell`, what the app holds in `handle`. Which transfers
 //! run, and when a cut one is tried again, the core decides (`core/transfers.rs`).
 
+mod attempt;
 mod behaviour;
 mod collect;
 mod frame;

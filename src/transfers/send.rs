@@ -13,6 +13,7 @@ use futures::{AsyncRead, AsyncWrite};
 
 use super::{
     Settings,
+    attempt::Attempt,
     frame::Frame,
     handle::{Outbox, Sending},
     handler::Report,
@@ -21,11 +22,7 @@ use super::{
     sender::{Sender, Want},
     shell::Claim,
 };
-use crate::{
-    error::TransferError,
-    frame::Rejection,
-    transfer::{Outcome, TransferKey},
-};
+use crate::{error::TransferError, transfer::Outcome};
 
 /// One attempt to send. Returns how it ended, and how many bytes of the payload left meanwhile that nobody was told of.
 pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
@@ -38,12 +35,11 @@ pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     let Some(claim) = outbox.shell.clone().claim(attempt).await else { return (Outcome::Revoked, 0) };
     let mut task = SendTask::new(stream, attempt, &outbox, claim, settings, reports);
     let outcome = poll_fn(|context| task.poll(context)).await;
-    (outcome, task.moved)
+    (outcome, task.attempt.moved)
 }
 
 struct SendTask<S> {
-    key: TransferKey,
-    attempt: u64,
+    attempt: Attempt,
     outbox: Arc<Outbox>,
     pipe: Pipe<S>,
     claim: Claim<Sending>,
@@ -51,13 +47,6 @@ struct SendTask<S> {
     /// A chunk that was read, and how much had been asked for; whether it is the last one is not known yet.
     read: Option<(Bytes, u64)>,
     idle: Duration,
-    reports: Reports<Report>,
-    /// Bytes of the payload that left since the last report.
-    moved: u64,
-    /// Whether the state that was last reported is that of a running transfer, and how far it was.
-    reported: Option<u64>,
-    /// The last word is being said; until when.
-    ending: Option<(Outcome, Duration)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
@@ -77,21 +66,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         let bounds = (settings.max_chunk, settings.window);
         let sender = Sender::new(key, facts, bounds, settings.patience, pipe.now());
         let idle = settings.patience.idle;
-        let (read, reported, ending) = (None, None, None);
-        Self {
-            key,
-            attempt,
-            outbox: outbox.clone(),
-            pipe,
-            claim,
-            sender,
-            read,
-            idle,
-            reports,
-            moved: 0,
-            reported,
-            ending,
-        }
+        let attempt = Attempt::new(key, attempt, reports);
+        Self { attempt, outbox: outbox.clone(), pipe, claim, sender, read: None, idle }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
@@ -103,14 +79,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         }
         let mut turn = TURN;
         loop {
-            if let Some((outcome, until)) = &self.ending {
-                let (outcome, late) = (outcome.clone(), *until <= self.pipe.now());
-                // What can't be said any more needn't be.
-                return if self.pipe.poll_finish(context).is_ready() || late {
-                    Poll::Ready(outcome)
-                } else {
-                    Poll::Pending
-                };
+            if let Some(ended) = self.attempt.poll_ending(&mut self.pipe, context) {
+                return ended;
             }
             if let Poll::Ready(outcome) = self.listen(context) {
                 self.end(outcome);
@@ -141,12 +111,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
             Some(frame) => self.pipe.say(&frame),
             // Half of what waits is of no use to anybody.
             None if !matches!(outcome, Outcome::Finished(_)) => {
-                self.ending = Some((outcome, Duration::ZERO));
+                self.attempt.end(outcome, Duration::ZERO);
                 return;
             }
             None => {}
         }
-        self.ending = Some((outcome, self.pipe.now() + FAREWELL));
+        self.attempt.end(outcome, self.pipe.now() + FAREWELL);
     }
 
     /// Takes in what the receiver says, all of it.
@@ -154,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         loop {
             let frame = match ready!(self.pipe.poll_frame(context)) {
                 Ok(Ok(frame)) => frame,
-                Ok(Err(rejection)) => return Poll::Ready(self.reject(rejection)),
+                Ok(Err(rejection)) => return Poll::Ready(self.attempt.reject(rejection)),
                 Err(reason) => return Poll::Ready(Outcome::Broken(reason)),
             };
             let now = self.pipe.now();
@@ -163,21 +133,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
                     let transferred = Sender::transferred(&self.claim.ledger);
                     self.claim.source.release(transferred);
                     self.outbox.watch.set_transferred(transferred);
-                    if self.sender.is_running() && self.reported.is_none() {
+                    if self.sender.is_running() && !self.attempt.is_reported() {
                         self.report();
                     }
                 }
                 Ok(Some(outcome)) => return Poll::Ready(outcome),
-                Err(rejection) => return Poll::Ready(self.reject(rejection)),
+                Err(rejection) => return Poll::Ready(self.attempt.reject(rejection)),
             }
         }
-    }
-
-    fn reject(&self, rejection: Rejection) -> Outcome {
-        let reason = rejection.detail.clone();
-        // When the reports are many, this one is the least of the worries.
-        let _ = self.reports.try_send(Report::Rejected(rejection));
-        Outcome::Failed(TransferError::PeerFailed { peer: self.key.peer, reason })
     }
 
     /// Does what the sender wants with the source, and says what comes of it. Pending: there is nothing to do.
@@ -212,34 +175,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         let now = self.pipe.now();
         let frame = self.sender.chunk(now, (&bytes, asked), last, ledger).map_err(Outcome::Failed)?;
         let count = bytes.len();
-        self.moved += count as u64;
+        self.attempt.moved += count as u64;
         self.pipe.say_chunk(&frame, bytes);
         Poll::Ready(Ok(count.max(1)))
     }
 
     /// What is due now and then.
     fn look_around(&mut self) {
-        if self.ending.is_none()
+        if !self.attempt.is_ending()
             && let Some(outcome) = self.sender.overdue(self.pipe.now())
         {
             self.end(outcome);
         }
         if self.sender.is_running() {
             self.pipe.say_alive((self.idle / 3).max(TICK));
-            if self.moved > 0 || self.reported != Some(Sender::transferred(&self.claim.ledger)) {
-                self.report();
-            }
+            self.attempt.report_news(Sender::transferred(&self.claim.ledger));
         }
     }
 
     fn report(&mut self) {
-        let transferred = Sender::transferred(&self.claim.ledger);
-        let report = Report::Progress { key: self.key, attempt: self.attempt, transferred, moved: self.moved };
-        // Told again in a moment, when the driver is busy.
-        if self.reports.try_send(report).is_ok() {
-            self.moved = 0;
-            self.reported = Some(transferred);
-        }
+        self.attempt.report(Sender::transferred(&self.claim.ledger));
     }
 }
 
