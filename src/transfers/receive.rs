@@ -167,7 +167,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
     let allowed = Allowed {
         length: inbox.offer.length,
         hash: inbox.offer.hash,
-        max_length: settings.max_length,
+        max_length: settings.max_length.min(inbox.most()),
         max_chunk: settings.max_chunk,
     };
     let receiver = Receiver::new(key, allowed, settings.patience, &claim.tree, pipe.now());
