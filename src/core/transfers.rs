@@ -7,6 +7,7 @@
 mod facts;
 mod incoming;
 mod outgoing;
+mod ways;
 mod world;
 
 use std::{
@@ -21,7 +22,6 @@ use crate::{
     config::TransfersConfig,
     error::TransferError,
     event::NetworkEvent,
-    peer::NetworkStats,
     transfer::{PayloadHash, TransferDirection, TransferKey, TransferState},
 };
 
@@ -30,6 +30,7 @@ pub(super) use world::World;
 
 use incoming::{Incoming, Stage};
 use outgoing::Outgoing;
+use ways::Circuits;
 
 /// Attempts in a row that ended with a damaged chunk.
 const MAX_CORRUPT: u32 = 3;
@@ -43,6 +44,7 @@ pub(super) struct Transfers {
     outgoing: BTreeMap<TransferKey, Outgoing>,
     incoming: BTreeMap<TransferKey, Incoming>,
     over: VecDeque<(TransferKey, Result<PayloadHash, String>)>,
+    circuits: Circuits,
     next: u64,
 }
 
@@ -50,19 +52,31 @@ pub(super) struct Transfers {
 impl Transfers {
     pub(super) fn new(config: &TransfersConfig) -> Self {
         let (outgoing, incoming) = (BTreeMap::new(), BTreeMap::new());
-        Self { config: config.clone(), outgoing, incoming, over: VecDeque::new(), next: 0 }
+        Self {
+            config: config.clone(),
+            outgoing,
+            incoming,
+            over: VecDeque::new(),
+            circuits: Circuits::default(),
+            next: 0,
+        }
     }
 
     /// Takes one fact in.
     pub(super) fn handle(&mut self, mut world: World<'_>, input: TransferInput) {
         let world = &mut world;
         match input {
-            TransferInput::Send { peer, id } => {
+            TransferInput::Send { peer, id, length } => {
                 self.next += 1;
                 let key = TransferKey { direction: TransferDirection::Outgoing, peer, id };
                 let outgoing = Outgoing {
                     turn: self.next,
+                    length,
                     attempt: None,
+                    circuit: None,
+                    relayed_since: None,
+                    direct_until: None,
+                    narrow: None,
                     retry_at: Duration::ZERO,
                     until: None,
                     accepted: false,
@@ -99,12 +113,13 @@ impl Transfers {
                 self.progress(world, key, attempt, transferred, moved);
             }
             TransferInput::Ended { key, attempt, outcome, moved } => {
-                count_moved(world.stats, key.direction, moved);
+                self.moved(world, &key, attempt, moved);
                 match key.direction {
                     TransferDirection::Outgoing => self.sent(world, key, attempt, outcome),
                     TransferDirection::Incoming => self.received(world, key, attempt, outcome),
                 }
             }
+            TransferInput::CircuitLimit { who, outbound, bytes } => self.circuits.limited(who, outbound, bytes),
             TransferInput::Stopped { peer, id, by_sender, reason } => {
                 let direction = if by_sender { TransferDirection::Incoming } else { TransferDirection::Outgoing };
                 let key = TransferKey { direction, peer, id };
@@ -138,7 +153,9 @@ impl Transfers {
     /// When to look at the latest.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let waiting = self.outgoing.values().filter(|outgoing| outgoing.attempt.is_none());
-        let sending = waiting.flat_map(|outgoing| [Some(outgoing.retry_at).filter(|at| !at.is_zero()), outgoing.until]);
+        let sending = waiting.flat_map(|outgoing| {
+            [Some(outgoing.retry_at).filter(|at| !at.is_zero()), outgoing.until, outgoing.direct_until]
+        });
         let receiving = self.incoming.values().map(|incoming| match incoming.stage {
             Stage::Offered { until, .. } | Stage::Cut { until } => Some(until),
             Stage::Running { .. } => None,
@@ -170,7 +187,7 @@ impl Transfers {
 /// What follows.
 impl Transfers {
     fn progress(&mut self, world: &mut World<'_>, key: TransferKey, attempt: u64, transferred: u64, moved: u64) {
-        count_moved(world.stats, key.direction, moved);
+        self.moved(world, &key, attempt, moved);
         let known = match key.direction {
             TransferDirection::Outgoing => self.outgoing.get_mut(&key).and_then(|outgoing| {
                 if outgoing.attempt != Some(attempt) {
@@ -202,6 +219,18 @@ impl Transfers {
         }
     }
 
+    /// Bytes were moved: they are counted, and are no promise of a circuit any more.
+    fn moved(&mut self, world: &mut World<'_>, key: &TransferKey, attempt: u64, moved: u64) {
+        match key.direction {
+            TransferDirection::Outgoing => world.stats.transfer_bytes_sent += moved,
+            TransferDirection::Incoming => world.stats.transfer_bytes_received += moved,
+        }
+        let outgoing = self.outgoing.get_mut(key).filter(|outgoing| outgoing.attempt == Some(attempt));
+        if let Some((_, left)) = outgoing.and_then(|outgoing| outgoing.circuit.as_mut()) {
+            *left = left.saturating_sub(moved);
+        }
+    }
+
     fn cancel(&mut self, world: &mut World<'_>, key: TransferKey) {
         let known = self.outgoing.contains_key(&key) || self.incoming.contains_key(&key);
         if known {
@@ -213,7 +242,12 @@ impl Transfers {
     /// The end of a transfer.
     fn forget(&mut self, world: &mut World<'_>, key: TransferKey, result: Result<PayloadHash, TransferError>) {
         let transferred = match key.direction {
-            TransferDirection::Outgoing => self.outgoing.remove(&key).map(|outgoing| outgoing.transferred),
+            TransferDirection::Outgoing => self.outgoing.remove(&key).map(|outgoing| {
+                if let Some((link, left)) = outgoing.circuit {
+                    self.circuits.give_back(link, left);
+                }
+                outgoing.transferred
+            }),
             TransferDirection::Incoming => self.incoming.remove(&key).map(|incoming| {
                 if let Stage::Offered { attempt, .. } = incoming.stage {
                     world.judge(attempt, Judgement::Superseded);
@@ -243,8 +277,12 @@ impl Transfers {
             .outgoing
             .iter()
             .filter(|(_, outgoing)| outgoing.attempt.is_none() && outgoing.until.is_some_and(|until| until <= now));
-        for (key, reason) in late.map(|(key, outgoing)| (*key, outgoing.obstacle.clone())).collect::<Vec<_>>() {
-            self.forget(world, key, Err(TransferError::Unreachable { peer: key.peer, waited, reason }));
+        let error = |key: &TransferKey, outgoing: &Outgoing| match outgoing.narrow {
+            Some(limit) => TransferError::RelayLimited { peer: key.peer, limit, waited },
+            None => TransferError::Unreachable { peer: key.peer, waited, reason: outgoing.obstacle.clone() },
+        };
+        for (key, error) in late.map(|(key, outgoing)| (*key, error(key, outgoing))).collect::<Vec<_>>() {
+            self.forget(world, key, Err(error));
         }
         for key in self.incoming.keys().copied().collect::<Vec<_>>() {
             match self.incoming.get(&key).map(|incoming| &incoming.stage) {
@@ -259,13 +297,6 @@ impl Transfers {
                 _ => {}
             }
         }
-    }
-}
-
-fn count_moved(stats: &mut NetworkStats, direction: TransferDirection, moved: u64) {
-    match direction {
-        TransferDirection::Outgoing => stats.transfer_bytes_sent += moved,
-        TransferDirection::Incoming => stats.transfer_bytes_received += moved,
     }
 }
 

@@ -47,8 +47,9 @@ impl Registry {
 impl Driver {
     pub(super) fn send_transfer(&mut self, outbox: Arc<Outbox>) {
         let TransferKey { peer, id, .. } = outbox.watch.key;
+        let length = outbox.offer.length;
         self.transfers.outgoing.insert(outbox.watch.key, outbox);
-        self.handle(Input::Transfer(TransferInput::Send { peer, id }));
+        self.handle(Input::Transfer(TransferInput::Send { peer, id, length }));
     }
 
     /// What the handles of transfers want.
@@ -82,12 +83,13 @@ impl Driver {
 
     pub(super) fn transfer_output(&mut self, output: TransferOutput) {
         match output {
-            TransferOutput::Begin { key, attempt } => {
+            TransferOutput::Begin { key, attempt, link, most } => {
                 let outbox = self.transfers.outgoing.get(&key).cloned();
-                let begun =
-                    outbox.is_some_and(|outbox| self.swarm.behaviour_mut().transfers.send(key.peer, attempt, outbox));
+                let begun = outbox.zip(self.connections.get(&link)).is_some_and(|(outbox, (_, connection))| {
+                    self.swarm.behaviour_mut().transfers.send(*connection, attempt, outbox, most)
+                });
                 if !begun {
-                    self.attempt_broke(key, attempt, "there is no connection any more");
+                    self.attempt_broke(key, attempt, "the connection is gone");
                 }
             }
             TransferOutput::Offer { key, attempt } => {

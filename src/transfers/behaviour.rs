@@ -72,13 +72,20 @@ impl Behaviour {
         Self { settings: Settings::new(config), max_per_peer: config.max_per_peer, links, pending }
     }
 
-    /// Begins an attempt to send by the peer's best connection, direct before relayed. False when there is none.
-    pub(crate) fn send(&mut self, peer: PeerId, attempt: u64, outbox: Arc<Outbox>) -> bool {
+    /// Begins an attempt to send by a connection, of at most so many bytes. False when that is gone.
+    pub(crate) fn send(
+        &mut self,
+        connection: ConnectionId,
+        attempt: u64,
+        outbox: Arc<Outbox>,
+        most: Option<u64>,
+    ) -> bool {
         let key = outbox.watch.key;
-        let Some(id) = self.best(peer) else { return false };
-        self.joined(id, attempt, key);
-        self.order(peer, id, Order::Send { attempt, outbox });
-        true
+        let begins = self.joined(connection, attempt, key);
+        if begins {
+            self.order(key.peer, connection, Order::Send { attempt, outbox, most });
+        }
+        begins
     }
 
     /// An attempt to receive begins on a connection. False when that is gone.

@@ -24,16 +24,16 @@ use super::{
 };
 use crate::{error::TransferError, transfer::Outcome};
 
-/// One attempt to send. Returns how it ended, and how many bytes of the payload left meanwhile that nobody was told of.
+/// One attempt to send, of at most so many bytes of the payload. Returns how it ended, and how many bytes of the payload left meanwhile that nobody was told of.
 pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    attempt: u64,
+    (attempt, most): (u64, Option<u64>),
     outbox: Arc<Outbox>,
     settings: Settings,
     reports: Reports<Report>,
 ) -> (Outcome, u64) {
     let Some(claim) = outbox.shell.clone().claim(attempt).await else { return (Outcome::Revoked, 0) };
-    let mut task = SendTask::new(stream, attempt, &outbox, claim, settings, reports);
+    let mut task = SendTask::new(stream, (attempt, most), &outbox, claim, settings, reports);
     let outcome = poll_fn(|context| task.poll(context)).await;
     (outcome, task.attempt.moved)
 }
@@ -46,13 +46,15 @@ struct SendTask<S> {
     sender: Sender,
     /// A chunk that was read, and how much had been asked for; whether it is the last one is not known yet.
     read: Option<(Bytes, u64)>,
+    /// How much more of the payload may leave.
+    most: Option<u64>,
     idle: Duration,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
     fn new(
         stream: S,
-        attempt: u64,
+        (attempt, most): (u64, Option<u64>),
         outbox: &Arc<Outbox>,
         claim: Claim<Sending>,
         settings: Settings,
@@ -67,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         let sender = Sender::new(key, facts, bounds, settings.patience, pipe.now());
         let idle = settings.patience.idle;
         let attempt = Attempt::new(key, attempt, reports);
-        Self { attempt, outbox: outbox.clone(), pipe, claim, sender, read: None, idle }
+        Self { attempt, outbox: outbox.clone(), pipe, claim, sender, read: None, most, idle }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
@@ -162,6 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
                         None => Ok(bytes.len()),
                     });
                 }
+                Want::Chunk(length) if self.most.is_some_and(|most| most < length) => {
+                    return Poll::Ready(Err(Outcome::Spent));
+                }
                 Want::Chunk(length) => {
                     let bytes = ready!(source.poll_chunk(context, as_usize(length))).map_err(failed)?;
                     self.read = Some((bytes, length));
@@ -176,6 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         let frame = self.sender.chunk(now, (&bytes, asked), last, ledger).map_err(Outcome::Failed)?;
         let count = bytes.len();
         self.attempt.moved += count as u64;
+        self.most = self.most.map(|most| most.saturating_sub(count as u64));
         self.pipe.say_chunk(&frame, bytes);
         Poll::Ready(Ok(count.max(1)))
     }

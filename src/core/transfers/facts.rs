@@ -2,13 +2,16 @@
 
 use libp2p::PeerId;
 
-use crate::transfer::{Outcome, PayloadHash, TransferId, TransferKey, TransferState};
+use crate::{
+    core::LinkId,
+    transfer::{Outcome, PayloadHash, TransferId, TransferKey, TransferState},
+};
 
 /// Facts about transfers.
 #[derive(Debug)]
 pub(crate) enum TransferInput {
     /// The app sends something.
-    Send { peer: PeerId, id: TransferId },
+    Send { peer: PeerId, id: TransferId, length: Option<u64> },
     /// The app gave one up.
     Cancel(TransferKey),
     /// A peer offers something; `attempt` names its stream.
@@ -21,6 +24,9 @@ pub(crate) enum TransferInput {
     Progress { key: TransferKey, attempt: u64, transferred: u64, moved: u64 },
     /// An attempt has ended.
     Ended { key: TransferKey, attempt: u64, outcome: Outcome, moved: u64 },
+    /// A relay said what a circuit may carry, in both directions together. `who` is the relay itself where this node has
+    /// dialled, else the peer who came by it.
+    CircuitLimit { who: PeerId, outbound: bool, bytes: Option<u64> },
     /// The peer gave one up.
     Stopped { peer: PeerId, id: TransferId, by_sender: bool, reason: String },
 }
@@ -28,8 +34,8 @@ pub(crate) enum TransferInput {
 /// Wishes about transfers.
 #[derive(Debug, PartialEq)]
 pub(crate) enum TransferOutput {
-    /// Open a stream and try.
-    Begin { key: TransferKey, attempt: u64 },
+    /// Open a stream on this connection and try; move no more than so many bytes on it.
+    Begin { key: TransferKey, attempt: u64, link: LinkId, most: Option<u64> },
     /// Ask the app whether it wants what this attempt offers.
     Offer { key: TransferKey, attempt: u64 },
     /// Answer an offer.

@@ -82,7 +82,7 @@ impl Transfers {
                     return self.forget(world, key, Err(TransferError::Corrupt { offset }));
                 }
             }
-            Outcome::Broken(_) | Outcome::Unsupported | Outcome::Revoked => {}
+            Outcome::Broken(_) | Outcome::Unsupported | Outcome::Revoked | Outcome::Spent => {}
         }
         incoming.stage = Stage::Cut { until: world.now.since_start + self.config.resume_timeout };
         world.show(key, TransferState::Interrupted);

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{MAX_CORRUPT, TransferOutput, Transfers, World};
+use super::{
+    MAX_CORRUPT, TransferOutput, Transfers, World,
+    ways::{self, DIRECT_WAIT, Way},
+};
 use crate::{
+    core::LinkId,
     error::TransferError,
-    peer::ConnectionState,
     transfer::{Outcome, TransferKey, TransferState},
 };
 
@@ -18,8 +21,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Outgoing {
     /// Those that wait begin in the order in which they came.
     pub(super) turn: u64,
+    /// Bytes in all, when that is known.
+    pub(super) length: Option<u64>,
     /// The attempt that runs.
     pub(super) attempt: Option<u64>,
+    /// The circuit that it uses, and what has been promised to it of that and not been moved.
+    pub(super) circuit: Option<(LinkId, u64)>,
+    /// Since when only circuits lead to the peer.
+    pub(super) relayed_since: Option<Duration>,
+    /// While it waits for a direct connection: until when.
+    pub(super) direct_until: Option<Duration>,
+    /// The circuits that there are may carry no more than this.
+    pub(super) narrow: Option<u64>,
     /// While none runs: not before.
     pub(super) retry_at: Duration,
     /// While none runs: not after. Stays when attempts bring nothing.
@@ -50,9 +63,20 @@ impl Transfers {
                 }
                 "a chunk was damaged".to_owned()
             }
+            Outcome::Spent => {
+                if let Some((link, left)) = &mut outgoing.circuit {
+                    // Nothing of it is free for another one.
+                    self.circuits.promise(key.peer, *link, u64::MAX);
+                    *left = 0;
+                }
+                "the circuit may carry no more of transfers".to_owned()
+            }
             Outcome::Broken(reason) => reason,
             Outcome::Revoked => "another attempt took over".to_owned(),
         };
+        if let Some((link, left)) = outgoing.circuit.take() {
+            self.circuits.give_back(link, left);
+        }
         tracing::debug!(peer = %key.peer, id = %key.id, %reason, "an attempt to send was cut");
         let now = world.now.since_start;
         let pause = match outgoing.failures {
@@ -70,6 +94,8 @@ impl Transfers {
 
     /// Begins what may begin.
     pub(super) fn pump(&mut self, world: &mut World<'_>) {
+        self.circuits.look(world.connections);
+        self.move_to_direct(world);
         let now = world.now.since_start;
         let mut waiting = Vec::new();
         for (key, outgoing) in self.outgoing.iter().filter(|(_, outgoing)| outgoing.attempt.is_none()) {
@@ -84,22 +110,74 @@ impl Transfers {
                 of_peer += usize::from(other.peer == key.peer);
             }
             let has_turn = all < self.config.max_active && of_peer < self.config.max_per_peer;
+            let way = self.way(world, &key);
             let Some(outgoing) = self.outgoing.get_mut(&key) else { continue };
-            if world.connections.state(&key.peer) != ConnectionState::Connected {
-                outgoing.until.get_or_insert(now + self.config.resume_timeout);
-                // A pause that is over is no deadline any more.
-                outgoing.retry_at = if outgoing.retry_at <= now { Duration::ZERO } else { outgoing.retry_at };
-            } else if !has_turn {
-                // To wait for others is no failure.
-                (outgoing.until, outgoing.retry_at) = (None, Duration::ZERO);
-            } else if outgoing.retry_at <= now {
-                self.next += 1;
-                outgoing.attempt = Some(self.next);
-                if !outgoing.accepted {
-                    world.show(key, TransferState::Offered);
+            outgoing.direct_until = None;
+            outgoing.narrow = None;
+            match way {
+                Way::None => {
+                    outgoing.until.get_or_insert(now + self.config.resume_timeout);
+                    // A pause that is over is no deadline any more.
+                    outgoing.retry_at = if outgoing.retry_at <= now { Duration::ZERO } else { outgoing.retry_at };
                 }
-                world.wish(TransferOutput::Begin { key, attempt: self.next });
+                // To wait for others is no failure.
+                _ if !has_turn => (outgoing.until, outgoing.retry_at) = (None, Duration::ZERO),
+                Way::Direct(_) | Way::Circuit { .. } if outgoing.retry_at > now => {}
+                Way::Direct(link) => self.begin(world, key, link, None),
+                Way::Circuit { link, room } => self.begin(world, key, link, room),
+                Way::Soon(until) => {
+                    outgoing.direct_until = Some(until);
+                    outgoing.retry_at = Duration::ZERO;
+                }
+                Way::Narrow { limit } => {
+                    outgoing.until.get_or_insert(now + self.config.resume_timeout);
+                    outgoing.narrow = Some(limit);
+                    outgoing.retry_at = Duration::ZERO;
+                }
             }
+        }
+    }
+
+    /// The way that there is for one of them.
+    fn way(&mut self, world: &World<'_>, key: &TransferKey) -> Way {
+        let links = world.connections.links(&key.peer);
+        let Some(outgoing) = self.outgoing.get_mut(key) else { return Way::None };
+        if links.is_empty() || ways::direct(&links).is_some() {
+            outgoing.relayed_since = None;
+        }
+        let since = *outgoing.relayed_since.get_or_insert(world.now.since_start);
+        let until = world.upgrades.may_come(&key.peer, &links).then_some(since + DIRECT_WAIT);
+        let needed = outgoing.length.map(|length| length.saturating_sub(outgoing.transferred));
+        self.circuits.choose(world.now, key.peer, &links, needed, until)
+    }
+
+    fn begin(&mut self, world: &mut World<'_>, key: TransferKey, link: LinkId, room: Option<u64>) {
+        let Some(outgoing) = self.outgoing.get_mut(&key) else { return };
+        self.next += 1;
+        outgoing.attempt = Some(self.next);
+        let relayed = ways::direct(&world.connections.links(&key.peer)).is_none();
+        outgoing.circuit = relayed.then_some((link, room.unwrap_or_default()));
+        self.circuits.promise(key.peer, link, room.unwrap_or_default());
+        if !outgoing.accepted {
+            world.show(key, TransferState::Offered);
+        }
+        // The length that was promised is bound enough.
+        let most = room.filter(|_| outgoing.length.is_none());
+        world.wish(TransferOutput::Begin { key, attempt: self.next, link, most });
+    }
+
+    /// What runs on a circuit goes on by a direct connection as soon as one stands: the circuit will be closed, and the
+    /// relay has others to serve. The new attempt takes over from the old one where that is.
+    fn move_to_direct(&mut self, world: &mut World<'_>) {
+        let relayed =
+            self.outgoing.iter().filter(|(_, outgoing)| outgoing.attempt.is_some() && outgoing.circuit.is_some());
+        for key in relayed.map(|(key, _)| *key).collect::<Vec<_>>() {
+            let Some(link) = ways::direct(&world.connections.links(&key.peer)) else { continue };
+            if let Some((circuit, left)) = self.outgoing.get_mut(&key).and_then(|outgoing| outgoing.circuit.take()) {
+                self.circuits.give_back(circuit, left);
+            }
+            tracing::debug!(peer = %key.peer, id = %key.id, "a transfer goes on directly");
+            self.begin(world, key, link, None);
         }
     }
 }

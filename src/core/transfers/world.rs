@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Judgement, TransferOutput};
 use crate::{
-    core::{Now, Output, connections::Connections},
+    core::{Now, Output, connections::Connections, upgrades::Upgrades},
     error::TransferError,
     event::NetworkEvent,
     peer::NetworkStats,
@@ -15,6 +15,7 @@ use crate::{
 pub(in crate::core) struct World<'a> {
     pub(in crate::core) now: Now,
     pub(in crate::core) connections: &'a Connections,
+    pub(in crate::core) upgrades: &'a Upgrades,
     pub(in crate::core) draining: bool,
     pub(in crate::core) stats: &'a mut NetworkStats,
     pub(in crate::core) out: &'a mut VecDeque<Output>,
