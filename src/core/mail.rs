@@ -54,6 +54,7 @@ impl Core {
             now,
             connections: &self.connections,
             upgrades: &self.upgrades,
+            outbox: &mut self.routing.outbox,
             draining,
             stats: &mut self.health.stats,
             out: &mut self.out,

@@ -77,6 +77,7 @@ impl Transfers {
                     relayed_since: None,
                     direct_until: None,
                     narrow: None,
+                    asked: None,
                     retry_at: Duration::ZERO,
                     until: None,
                     accepted: false,
@@ -112,6 +113,13 @@ impl Transfers {
             TransferInput::Progress { key, attempt, transferred, moved } => {
                 self.progress(world, key, attempt, transferred, moved);
             }
+            TransferInput::Wants { key, attempt } => {
+                let now = world.now.since_start;
+                let outgoing = self.outgoing.get_mut(&key).filter(|outgoing| outgoing.attempt == Some(attempt));
+                if let Some(outgoing) = outgoing {
+                    outgoing.asked.get_or_insert((now, now));
+                }
+            }
             TransferInput::Ended { key, attempt, outcome, moved } => {
                 self.moved(world, &key, attempt, moved);
                 match key.direction {
@@ -127,12 +135,14 @@ impl Transfers {
             }
         }
         self.pump(world);
+        self.grant(world);
     }
 
     /// Time has passed, or a connection has come or gone.
     pub(super) fn look(&mut self, mut world: World<'_>) {
         self.expire(&mut world);
         self.pump(&mut world);
+        self.grant(&mut world);
     }
 
     /// Shutdown: what is sent is given up, and the receivers are told. What is received only ends here: its sender may
@@ -160,7 +170,8 @@ impl Transfers {
             Stage::Offered { until, .. } | Stage::Cut { until } => Some(until),
             Stage::Running { .. } => None,
         });
-        sending.chain(receiving).flatten().min()
+        let granting = self.outgoing.values().map(|outgoing| outgoing.asked.map(|(_, at)| at));
+        sending.chain(receiving).chain(granting).flatten().min()
     }
 
     /// Whether something waits for this peer to be connected.

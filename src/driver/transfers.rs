@@ -75,6 +75,7 @@ impl Driver {
             Event::Progress { key, attempt, transferred, moved } => {
                 TransferInput::Progress { key, attempt, transferred, moved }
             }
+            Event::Wants { key, attempt } => TransferInput::Wants { key, attempt },
             Event::Ended { key, attempt, outcome, moved } => TransferInput::Ended { key, attempt, outcome, moved },
             Event::Rejected { peer, rejection } => return self.handle(Input::Rejected { peer, rejection }),
         };
@@ -90,6 +91,11 @@ impl Driver {
                 });
                 if !begun {
                     self.attempt_broke(key, attempt, "the connection is gone");
+                }
+            }
+            TransferOutput::Grant { key, bytes } => {
+                if let Some(outbox) = self.transfers.outgoing.get(&key) {
+                    outbox.credit.grant(bytes);
                 }
             }
             TransferOutput::Offer { key, attempt } => {

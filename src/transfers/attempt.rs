@@ -54,6 +54,11 @@ impl Attempt {
         }
     }
 
+    /// Asks for more bytes of the budget; false when the driver is too busy to hear it.
+    pub(super) fn ask(&self) -> bool {
+        self.reports.try_send(Report::Wants { key: self.key, attempt: self.number }).is_ok()
+    }
+
     /// Tells the driver of an offence. When the reports are many, this one is the least of the worries.
     pub(super) fn offence(&self, rejection: Rejection) {
         let _ = self.reports.try_send(Report::Rejected(rejection));

@@ -51,6 +51,8 @@ pub(crate) enum Report {
     Stopped { peer: PeerId, id: TransferId, by_sender: bool, reason: String },
     /// So much is verified and written; so many bytes were moved since the last report.
     Progress { key: TransferKey, attempt: u64, transferred: u64, moved: u64 },
+    /// An attempt has used up its bytes of the budget.
+    Wants { key: TransferKey, attempt: u64 },
     /// The peer did what it must not.
     Rejected(Rejection),
 }

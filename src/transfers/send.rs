@@ -62,10 +62,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
     ) -> Self {
         let key = outbox.watch.key;
         let mut pipe = Pipe::new(stream);
+        if settings.rationed {
+            pipe = pipe.rationed(outbox.credit.clone());
+        }
         let offer = outbox.offer.clone();
         let facts = (offer.length, offer.hash);
         pipe.say(&Frame::Offer { id: key.id, offer });
-        let bounds = (settings.max_chunk, settings.window);
+        let bounds = (settings.sent_chunk, settings.window);
         let sender = Sender::new(key, facts, bounds, settings.patience, pipe.now());
         let idle = settings.patience.idle;
         let attempt = Attempt::new(key, attempt, reports);
@@ -73,6 +76,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let polled = self.poll_attempt(context);
+        if polled.is_pending() {
+            self.outbox.credit.ask_with(|| self.attempt.ask());
+        }
+        polled
+    }
+
+    fn poll_attempt(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         if self.claim.is_revoked(context) {
             return Poll::Ready(Outcome::Revoked);
         }

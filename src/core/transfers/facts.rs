@@ -22,6 +22,8 @@ pub(crate) enum TransferInput {
     Declined(TransferKey, String),
     /// So much is verified and written, and so many bytes were moved since the last time.
     Progress { key: TransferKey, attempt: u64, transferred: u64, moved: u64 },
+    /// An attempt has used up the bytes that it was granted.
+    Wants { key: TransferKey, attempt: u64 },
     /// An attempt has ended.
     Ended { key: TransferKey, attempt: u64, outcome: Outcome, moved: u64 },
     /// A relay said what a circuit may carry, in both directions together. `who` is the relay itself where this node has
@@ -36,6 +38,8 @@ pub(crate) enum TransferInput {
 pub(crate) enum TransferOutput {
     /// Open a stream on this connection and try; move no more than so many bytes on it.
     Begin { key: TransferKey, attempt: u64, link: LinkId, most: Option<u64> },
+    /// So many bytes more may leave for it; only where there is a budget.
+    Grant { key: TransferKey, bytes: u64 },
     /// Ask the app whether it wants what this attempt offers.
     Offer { key: TransferKey, attempt: u64 },
     /// Answer an offer.

@@ -33,6 +33,8 @@ pub(super) struct Outgoing {
     pub(super) direct_until: Option<Duration>,
     /// The circuits that there are may carry no more than this.
     pub(super) narrow: Option<u64>,
+    /// While its attempt waits for bytes of the budget: since when, and until when.
+    pub(super) asked: Option<(Duration, Duration)>,
     /// While none runs: not before.
     pub(super) retry_at: Duration,
     /// While none runs: not after. Stays when attempts bring nothing.
@@ -83,7 +85,7 @@ impl Transfers {
             0 => Duration::ZERO,
             failures => (FIRST_PAUSE * 2u32.saturating_pow(failures - 1)).min(LONGEST_PAUSE),
         };
-        outgoing.attempt = None;
+        (outgoing.attempt, outgoing.asked) = (None, None);
         outgoing.failures += 1;
         outgoing.retry_at = now + pause;
         outgoing.until.get_or_insert(now + self.config.resume_timeout);
@@ -138,6 +140,25 @@ impl Transfers {
         }
     }
 
+    /// Grants bytes to those who want them, whoever has waited longest first.
+    pub(super) fn grant(&mut self, world: &mut World<'_>) {
+        let now = world.now;
+        let asked = self.outgoing.iter().filter_map(|(key, outgoing)| outgoing.asked.map(|(since, _)| (since, *key)));
+        let mut asked = asked.collect::<Vec<_>>();
+        asked.sort_unstable();
+        for (since, key) in asked {
+            let answer = world.outbox.ration(now, &key.peer, now.since_start.saturating_sub(since));
+            let Some(outgoing) = self.outgoing.get_mut(&key) else { continue };
+            match answer {
+                Ok(bytes) => {
+                    outgoing.asked = None;
+                    world.wish(TransferOutput::Grant { key, bytes });
+                }
+                Err(at) => outgoing.asked = Some((since, at)),
+            }
+        }
+    }
+
     /// The way that there is for one of them.
     fn way(&mut self, world: &World<'_>, key: &TransferKey) -> Way {
         let links = world.connections.links(&key.peer);
@@ -155,6 +176,7 @@ impl Transfers {
         let Some(outgoing) = self.outgoing.get_mut(&key) else { return };
         self.next += 1;
         outgoing.attempt = Some(self.next);
+        outgoing.asked = None;
         let relayed = ways::direct(&world.connections.links(&key.peer)).is_none();
         outgoing.circuit = relayed.then_some((link, room.unwrap_or_default()));
         self.circuits.promise(key.peer, link, room.unwrap_or_default());

@@ -7,6 +7,7 @@ use libp2p::PeerId;
 use super::*;
 use crate::{
     core::{Input, LinkId, PeerFacts, tests::Bench},
+    message::Priority,
     transfer::{Outcome, TransferId},
 };
 
@@ -332,4 +333,49 @@ fn a_payload_of_unknown_length_uses_its_part_of_a_circuit_and_no_more() {
     assert!(begun(&outputs).is_empty() && begun(&only_transfers(bench.pass(Duration::from_secs(30)))).is_empty());
     let (direct, outputs) = bench.open(peer, false, None);
     assert_eq!(ways(&only_transfers(outputs)), [(direct, None)]);
+}
+
+/// A transfer that always wants more, for a time; gives what it was granted.
+fn granted(bench: &mut Bench, key: TransferKey, attempt: u64, time: Duration) -> u64 {
+    let end = bench.now.since_start + time;
+    let mut bytes = 0;
+    let mut outputs = tell(bench, TransferInput::Wants { key, attempt });
+    loop {
+        let grants = outputs.iter().filter_map(|output| match output {
+            TransferOutput::Grant { bytes, .. } => Some(*bytes),
+            _ => None,
+        });
+        let now = grants.sum::<u64>();
+        bytes += now;
+        outputs = match now {
+            0 => match bench.core.next_deadline().filter(|at| *at < end) {
+                None => return bytes,
+                Some(at) => {
+                    bench.now.since_start = bench.now.since_start.max(at);
+                    only_transfers(bench.handle(Input::Tick))
+                }
+            },
+            _ => tell(bench, TransferInput::Wants { key, attempt }),
+        };
+    }
+}
+
+fn limited(bench: &mut crate::config::NetworkConfig) {
+    bench.bandwidth = crate::config::BandwidthConfig { limited: true, total: 1_000_000, per_peer: 1_000_000 };
+}
+
+#[test]
+fn transfers_get_what_the_budget_allows_and_urgent_messages_go_first() {
+    let mut bench = Bench::new(limited);
+    let (peer, id) = (PeerId::random(), TransferId([1; 16]));
+    let key = key(TransferDirection::Outgoing, peer, 1);
+    bench.open(peer, false, None);
+    let [attempt] = begun(&tell(&mut bench, TransferInput::Send { peer, id, length: None }))[..] else {
+        panic!("begins")
+    };
+    let bytes = granted(&mut bench, key, attempt, Duration::from_secs(10));
+    assert!((9_500_000..10_500_000).contains(&bytes), "{bytes} bytes in ten seconds");
+    // The transfer has taken all that it may; an urgent message leaves in the same moment all the same.
+    let outputs = bench.send(peer, 1, Priority::High);
+    assert!(outputs.iter().any(|output| matches!(output, Output::Transmit { .. })), "{outputs:?}");
 }

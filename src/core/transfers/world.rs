@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Judgement, TransferOutput};
 use crate::{
-    core::{Now, Output, connections::Connections, upgrades::Upgrades},
+    core::{Now, Output, connections::Connections, routing::Outbox, upgrades::Upgrades},
     error::TransferError,
     event::NetworkEvent,
     peer::NetworkStats,
@@ -16,6 +16,8 @@ pub(in crate::core) struct World<'a> {
     pub(in crate::core) now: Now,
     pub(in crate::core) connections: &'a Connections,
     pub(in crate::core) upgrades: &'a Upgrades,
+    /// It keeps the budget of bytes.
+    pub(in crate::core) outbox: &'a mut Outbox,
     pub(in crate::core) draining: bool,
     pub(in crate::core) stats: &'a mut NetworkStats,
     pub(in crate::core) out: &'a mut VecDeque<Output>,
