@@ -206,14 +206,22 @@ struct ReceiveTask<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let due = self.pipe.poll_tick(context);
+        let polled = self.poll_attempt(context);
+        if polled.is_pending() && due {
+            // After all that has come was heard: a busy machine makes nobody silent.
+            self.look_around();
+            context.waker().wake_by_ref();
+        }
+        polled
+    }
+
+    fn poll_attempt(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         if self.claim.is_revoked(context) {
             return Poll::Ready(Outcome::Revoked);
         }
         if !self.attempt.is_reported() {
             self.report();
-        }
-        if self.pipe.poll_tick(context) {
-            self.look_around();
         }
         let mut turn = TURN;
         loop {

@@ -76,9 +76,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let due = self.pipe.poll_tick(context);
         let polled = self.poll_attempt(context);
         if polled.is_pending() {
             self.outbox.credit.ask_with(|| self.attempt.ask());
+            if due {
+                // After all that has come was heard: a busy machine makes nobody silent.
+                self.look_around();
+                context.waker().wake_by_ref();
+            }
         }
         polled
     }
@@ -86,9 +92,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
     fn poll_attempt(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         if self.claim.is_revoked(context) {
             return Poll::Ready(Outcome::Revoked);
-        }
-        if self.pipe.poll_tick(context) {
-            self.look_around();
         }
         let mut turn = TURN;
         loop {
@@ -170,7 +173,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
                 }
                 Want::Compare(length) => {
                     let bytes = ready!(source.poll_chunk(context, as_usize(length))).map_err(failed)?;
-                    return Poll::Ready(match self.sender.hashed(&bytes, ledger) {
+                    let compared = self.sender.hashed(&bytes, ledger);
+                    // A pipe must not be kept because of what a receiver claims to have of it.
+                    source.release(Sender::passed(ledger));
+                    return Poll::Ready(match compared {
                         Some(outcome) => Err(outcome),
                         None => Ok(bytes.len()),
                     });

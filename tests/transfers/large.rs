@@ -17,9 +17,9 @@ use crate::payload::{Gauge, MIB, ended, offered, pair, peak, resident};
 static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| (0..1_000_003_u32).map(|at| (at ^ (at >> 9)) as u8).collect());
 
 /// A payload that costs nearly nothing to make, so that what is measured is the transfer.
-struct Repeated {
-    length: u64,
-    at: u64,
+pub struct Repeated {
+    pub length: u64,
+    pub at: u64,
 }
 
 impl Repeated {
