@@ -5,6 +5,7 @@
 //! connections' tasks and the worker pool.
 
 mod behaviour;
+mod boxed;
 mod command;
 mod gate;
 mod gossip;
@@ -50,6 +51,7 @@ use crate::{
 };
 
 use behaviour::{Behaviour, BehaviourEvent};
+use boxed::Boxed;
 use gossip::Gossip;
 use verification::Verification;
 
@@ -93,7 +95,7 @@ pub(crate) struct Driver {
     config: NetworkConfig,
     clock: Clock,
     core: Core,
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Boxed<Behaviour>>,
     gossip: Gossip,
     verification: Verification,
     commands: Receiver<Command>,
@@ -171,7 +173,7 @@ impl Driver {
         let local = identity.peer_id();
         let Built { transport, relay_client, signaling, to_keep } = transport::build(&key, &config, kept.as_deref())?;
         let behaviour = Behaviour::new(&key, &config, relay_client, signaling)?;
-        let swarm = Swarm::new(transport, behaviour, local, behaviour::swarm_config(&config));
+        let swarm = Swarm::new(transport, Boxed(behaviour), local, behaviour::swarm_config(&config));
         let settings = Settings {
             local,
             reservations: config.relay.reservations.unwrap_or_else(transport::default_reservations),

@@ -1,19 +1,22 @@
 //! What handles read without asking the driver: one consistent picture, swapped as a whole.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod peers;
+
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_channel::Receiver;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
+
+pub(crate) use peers::Peers;
 
 use super::{Driver, now};
 use crate::{
     config::NetworkConfig,
-    core::PeerView,
     event::NetworkEvent,
     hub::{Handover, Hub},
     message::ReceivedMessage,
-    peer::{ConnectionState, NetworkStats, Phase},
+    peer::{NetworkStats, Phase},
     transfers::{Desk, Offers},
 };
 
@@ -22,8 +25,7 @@ use crate::{
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
     pub(crate) listen_addrs: Vec<Multiaddr>,
-    pub(crate) peers: Arc<BTreeMap<PeerId, Arc<PeerView>>>,
-    pub(crate) connected: usize,
+    pub(crate) peers: Peers,
     pub(crate) stats: NetworkStats,
     /// Why messages can't be stored; `None` while they can.
     pub(crate) store_failing: Option<Arc<str>>,
@@ -50,8 +52,7 @@ impl Published {
         let snapshot = Snapshot {
             phase: Phase::Alone,
             listen_addrs: Vec::new(),
-            peers: Arc::default(),
-            connected: 0,
+            peers: Peers::default(),
             stats: NetworkStats::default(),
             store_failing: None,
             stopped_at: None,
@@ -70,16 +71,9 @@ impl Published {
     /// The last picture and the last event.
     pub(crate) fn stopped(&self, since_start: Duration) {
         let last = self.snapshot.load();
-        let (listen_addrs, peers) = (Vec::new(), Arc::default());
+        let (listen_addrs, peers) = (Vec::new(), Peers::default());
         let (phase, stopped_at) = (Phase::Stopped, Some(since_start));
-        self.snapshot.store(Arc::new(Snapshot {
-            phase,
-            listen_addrs,
-            peers,
-            connected: 0,
-            stopped_at,
-            ..Snapshot::clone(&last)
-        }));
+        self.snapshot.store(Arc::new(Snapshot { phase, listen_addrs, peers, stopped_at, ..Snapshot::clone(&last) }));
         self.events.send(NetworkEvent::Stopped);
         self.events.close();
         self.messages.close();
@@ -95,20 +89,17 @@ impl Driver {
         let mut peers = last.peers.clone();
         if !changed.is_empty() {
             let now = now(&self.clock);
-            let map = Arc::make_mut(&mut peers);
             for peer in changed {
                 match self.core.view(now, peer) {
-                    Some(view) => drop(map.insert(peer, Arc::new(view))),
-                    None => drop(map.remove(&peer)),
+                    Some(view) => peers.insert(view),
+                    None => peers.remove(&peer),
                 }
             }
         }
-        let connected = peers.values().filter(|view| view.info().state == ConnectionState::Connected).count();
         let snapshot = Snapshot {
-            phase: self.phase(connected),
+            phase: self.phase(peers.connected()),
             listen_addrs: self.swarm.listeners().cloned().collect(),
             peers,
-            connected,
             stats: self.core.stats(),
             store_failing: self.core.store_failing().map(Arc::from),
             stopped_at: None,

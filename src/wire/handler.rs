@@ -46,7 +46,7 @@ pub(crate) enum HandlerEvent {
     Unsupported,
 }
 
-/// The lanes of one connection. Boxed: libp2p keeps several times the size of a handler for each connection.
+/// The lanes of one connection. Boxed: handlers are moved about a lot while a connection is made.
 pub(crate) struct LaneHandler(Box<Lanes>);
 
 struct Lanes {
@@ -123,6 +123,8 @@ impl ConnectionHandler for LaneHandler {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (stream, dialect), .. }) => {
                 if self.0.readers.len() < MAX_INBOUND {
+                    // Most peers write one lane.
+                    self.0.readers.reserve_exact(1);
                     self.0.readers.push_back(Reader::new(stream, dialect, self.0.limits));
                     return;
                 }

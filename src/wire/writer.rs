@@ -338,7 +338,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         });
         if lane.queue.is_empty() {
             // An idle lane holds no memory.
-            lane.queue.shrink_to(4);
+            lane.queue = VecDeque::new();
         }
         lane.write = Some(Write { bytes: Ok(bytes), written: 0, counts });
     }
