@@ -391,8 +391,9 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// How many bytes of messages may leave in a time. What is over it waits, the most urgent the shortest: a part of what is
-/// allowed is kept for each higher priority. Frames that the network itself needs are neither counted nor held up.
+/// How many bytes of messages and transfers may leave in a time. What is over it waits, the most urgent the shortest and
+/// transfers the longest: a part of what is allowed is kept for each higher priority. Frames that the network itself needs
+/// are neither counted nor held up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]

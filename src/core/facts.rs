@@ -97,6 +97,7 @@ impl Core {
                 let has_mail = self.routing.outbox.has_mail(&peer);
                 self.meet(now, peer, &facts);
                 self.upgrades.identified(now, peer, facts.signals_webrtc, &self.connections);
+                self.look_at_transfers(now);
                 self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
             }

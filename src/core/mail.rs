@@ -50,8 +50,15 @@ impl Core {
 
     pub(super) fn transfers_and_world<'a>(&'a mut self, now: Now) -> (&'a mut Transfers, World<'a>) {
         let draining = self.draining_until.is_some();
-        let world =
-            World { now, connections: &self.connections, draining, stats: &mut self.health.stats, out: &mut self.out };
+        let world = World {
+            now,
+            connections: &self.connections,
+            upgrades: &self.upgrades,
+            outbox: &mut self.routing.outbox,
+            draining,
+            stats: &mut self.health.stats,
+            out: &mut self.out,
+        };
         (&mut self.transfers, world)
     }
 

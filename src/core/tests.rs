@@ -62,14 +62,18 @@ impl Bench {
     }
 
     pub(super) fn open(&mut self, peer: PeerId, outbound: bool, dial: Option<DialId>) -> (LinkId, Vec<Output>) {
+        self.open_link(peer, &format!("/ip4/192.0.2.9/tcp/9/p2p/{peer}"), outbound, dial)
+    }
+
+    /// A connection at an address of any kind.
+    pub(super) fn open_at(&mut self, peer: PeerId, at: &str, outbound: bool) -> (LinkId, Vec<Output>) {
+        self.open_link(peer, at, outbound, None)
+    }
+
+    fn open_link(&mut self, peer: PeerId, at: &str, outbound: bool, dial: Option<DialId>) -> (LinkId, Vec<Output>) {
         self.links += 1;
-        let id = LinkId(self.links);
-        let link = Link {
-            id,
-            kind: ConnectionKind::Tcp,
-            address: address(&format!("/ip4/192.0.2.9/tcp/9/p2p/{peer}")),
-            outbound,
-        };
+        let (id, address) = (LinkId(self.links), address(at));
+        let link = Link { id, kind: ConnectionKind::of(&address), address, outbound };
         (id, self.handle(Input::LinkOpened { peer, link, dial }))
     }
 

@@ -55,7 +55,7 @@ impl Behaviour {
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             lanes: wire::Behaviour::new(key, config.limits.max_payload),
-            transfers: transfers::Behaviour::new(&config.transfers),
+            transfers: transfers::Behaviour::new(&config.transfers, &config.bandwidth),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             probes: probes::Behaviour::default(),

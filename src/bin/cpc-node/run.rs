@@ -10,6 +10,7 @@ use crate::{
     addresses,
     failure::Failure,
     http::Bound,
+    inbox::InboxOptions,
     options::{self, NodeOptions, address},
     output::Printer,
     printing::{self, Printing},
@@ -34,7 +35,9 @@ Examples:
   cpc-node run --listen /ip4/0.0.0.0/tcp/4001 --external /dns4/me.example/tcp/4001 --http off
       listens on one port only, is known by its public name, and serves nothing over HTTP
   cpc-node run --json
-      prints JSON lines: first {\"event\":\"ready\",…}, then \"message\" and \"network\" events
+      prints JSON lines: first {\"event\":\"ready\",…}, then \"message\", \"file\" and \"network\" events
+  cpc-node run --inbox files --inbox-limit 100GB --inbox-from 12D3KooW…
+      takes the files that this peer sends, into files/12D3KooW…; without --inbox none are taken
 
 Over HTTP there are /healthz, /metrics (Prometheus), /bootstrap.json, /api/status, /api/peers and /api/stats; all else
 is the page. Ctrl-C sends what is queued and stops; a second Ctrl-C stops at once.";
@@ -57,6 +60,8 @@ pub(crate) struct RunArgs {
     /// The page's folder, with an index.html
     #[arg(long, value_name = "DIR")]
     www: Option<PathBuf>,
+    #[command(flatten)]
+    inbox: InboxOptions,
     /// Don't relay for others
     #[arg(long)]
     no_relay: bool,
@@ -131,6 +136,7 @@ impl RunArgs {
 pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
     let config = args.config(NetworkConfig::with_env)?;
     args.check_page()?;
+    let inbox = args.inbox.open(args.json)?;
     let mut signals = signals::watch()?;
     let bound = match &args.http {
         HttpPlace::Off => None,
@@ -160,7 +166,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
             server.drain();
         }
     };
-    let outcome = session::attend(&net, &mut signals, printing::print_all(&net, &printer, first, how), draining).await;
+    let printing = inbox.beside(&net, &printer, printing::print_all(&net, &printer, first, how));
+    let outcome = session::attend(&net, &mut signals, printing, draining).await;
     if let Some(server) = server {
         server.stop().await;
     }

@@ -45,6 +45,9 @@ use queue::{Queue, tell};
 /// Messages without a receipt (broadcasts to neighbours) that may wait for one peer.
 const UNRECEIPTED_PER_PEER: usize = 1024;
 
+/// How long a transfer waits for bytes while messages take them all.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
 pub(crate) struct Outbox {
     config: DeliveryConfig,
     limits: LimitsConfig,
@@ -217,6 +220,17 @@ impl Outbox {
     /// Whether posts were given to a peer's connections of which it is not known yet that they have left.
     pub(crate) fn has_posts_under_way(&self, peer: &PeerId) -> bool {
         self.queues.get(peer).is_some_and(|queue| queue.ways.has_posts())
+    }
+}
+
+/// Transfers: they draw on the same budget.
+impl Outbox {
+    /// Bytes that a transfer to a connected peer may move now, when there is a budget; else when to ask again. One that
+    /// has `waited` long may draw as deep as the most urgent messages, so that a flood of others doesn't hold it up for
+    /// ever.
+    pub(crate) fn ration(&mut self, now: Now, peer: &PeerId, waited: Duration) -> Result<u64, Duration> {
+        let Some(queue) = self.queues.get_mut(peer) else { return Err(now.since_start + LONGEST_WAIT) };
+        queue.ration(now, &mut self.budget, waited)
     }
 }
 

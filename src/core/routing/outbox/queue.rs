@@ -6,10 +6,10 @@ use libp2p::PeerId;
 
 use super::{
     super::{
-        bandwidth::{Bucket, Budget},
+        bandwidth::{Bucket, Budget, TRANSFERS},
         route::Ways,
     },
-    Held,
+    Held, LONGEST_WAIT,
     lane::{Entry, Lane, Told, Why},
 };
 use crate::{
@@ -117,6 +117,19 @@ impl Queue {
                 None => open[lane] = false,
             }
         }
+    }
+
+    /// See [`Outbox::ration`](super::Outbox::ration).
+    pub(super) fn ration(&mut self, now: Now, budget: &mut Budget, waited: Duration) -> Result<u64, Duration> {
+        let in_turn = budget.ready_at(&self.bucket, TRANSFERS);
+        let overdue = now.since_start + LONGEST_WAIT.saturating_sub(waited);
+        let at = in_turn.min(overdue.max(budget.ready_at(&self.bucket, 0)));
+        if at > now.since_start {
+            return Err(at);
+        }
+        let bytes = budget.ration();
+        budget.spend(now.since_start, &mut self.bucket, usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(bytes)
     }
 
     /// Hands one message of a lane over. Returns its bytes; `None` when there is none that may go.
