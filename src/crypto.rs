@@ -1,11 +1,14 @@
-//! What makes messages trustworthy. Today: the signatures over frames, one by one or over a tree of many.
+//! What makes messages trustworthy: the signatures over frames, one by one or over a tree of many; and what is sealed to
+//! a peer that is away.
 //!
-//! End-to-end sealing of payloads is not here yet; until it is, a payload is protected on every connection by the
+//! Between connected peers payloads are not sealed end to end yet: they are protected on every connection by the
 //! transport's encryption, also past a relay, but a node that forwards gossip can read it.
 
+mod sealing;
 mod signature;
 mod tree;
 
+pub(crate) use sealing::{MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SealingKey, can_seal_to, ed25519_key};
 pub(crate) use signature::{
     SIGNATURE_LEN, SignatureError, sign_frame, sign_tree, signed_records, verify_frame, verify_tree,
 };
