@@ -6,11 +6,15 @@
 //!
 //! - `lane`: the messages of one priority to one peer.
 //! - `queue`: the three lanes to a peer, and the handing over to its links.
+//! - `links`: what becomes of the connections.
+//! - `ends`: how messages end.
 //! - `shed`: what gives way when there is too much.
 //!
 //! One timer serves a peer, however many messages wait for it.
 
+mod ends;
 mod lane;
+mod links;
 mod queue;
 mod shed;
 #[cfg(test)]
@@ -27,28 +31,19 @@ use libp2p::PeerId;
 use super::bandwidth::Budget;
 use crate::{
     config::{DeliveryConfig, LimitsConfig, NetworkConfig},
-    core::{Link, LinkId, Now, Output, input::OutgoingMessage},
-    error::DeliveryError,
-    event::RejectReason,
+    core::{Now, Output, input::OutgoingMessage},
     frame::{ControlContent, NonceRange},
-    message::{MessageId, Priority},
-    receipt::{ENVELOPE, ReceiptState},
+    message::Priority,
+    receipt::ReceiptState,
 };
 
+use ends::{Ended, Held, weight};
 pub(super) use lane::UNACKNOWLEDGED;
 use lane::{Entry, Lane, Why};
 use queue::{Queue, tell};
 
 /// Messages without a receipt (broadcasts to neighbours) that may wait for one peer.
 const UNRECEIPTED_PER_PEER: usize = 1024;
-
-/// What a tick ended or began.
-#[derive(Default)]
-pub(crate) struct Expired {
-    pub(crate) failed: u64,
-    /// Peers to which something may be sent now; while bytes are rationed, those first whose turn is longest ago.
-    pub(crate) resend: Vec<PeerId>,
-}
 
 pub(crate) struct Outbox {
     config: DeliveryConfig,
@@ -63,7 +58,6 @@ pub(crate) struct Outbox {
     changed: BTreeSet<PeerId>,
 }
 
-/// Connections.
 impl Outbox {
     pub(crate) fn new(config: &NetworkConfig) -> Self {
         Self {
@@ -74,78 +68,6 @@ impl Outbox {
             budget: Budget::new(&config.bandwidth),
             held: Held::default(),
             changed: BTreeSet::new(),
-        }
-    }
-
-    /// A connection stands.
-    pub(crate) fn link_opened(&mut self, peer: PeerId, link: &Link) {
-        self.queues.entry(peer).or_default().ways.opened(link);
-    }
-
-    /// A connection is gone: what was under way by it has to be sent again, by another. Returns how many receipts that
-    /// ended.
-    pub(crate) fn link_closed(&mut self, peer: PeerId, link: LinkId, out: &mut impl Extend<Output>) -> u64 {
-        let Some(queue) = self.queues.get_mut(&peer) else { return 0 };
-        queue.ways.closed(link);
-        let lanes = queue.lanes.iter_mut().filter(|lane| lane.link() == Some(link));
-        let given_up = lanes.flat_map(Lane::broke).collect::<Vec<_>>();
-        if queue.ways.is_empty() {
-            queue.tell_waiting(Why::NotConnected, out);
-        }
-        let failed = self.give_up_on(peer, given_up, out);
-        self.rearm(peer);
-        failed
-    }
-
-    /// A ping took so long.
-    pub(crate) fn pinged(&mut self, peer: PeerId, link: LinkId, took: Duration) {
-        if let Some(queue) = self.queues.get_mut(&peer) {
-            queue.ways.pinged(link, took);
-        }
-    }
-
-    /// So many frames of a lane were written.
-    pub(crate) fn written(&mut self, now: Now, peer: PeerId, link: LinkId, priority: Priority, count: usize) {
-        let Some(queue) = self.queues.get_mut(&peer) else { return };
-        let Some(way) = queue.ways.get_mut(link) else { return };
-        let handed = &mut way.lanes[priority.lane()];
-        let unwritten = handed.messages();
-        handed.settle(count);
-        let lane = &mut queue.lanes[priority.lane()];
-        if lane.link() == Some(link) {
-            lane.written(now.since_start, count, unwritten);
-            self.rearm(peer);
-        }
-    }
-
-    /// A lane broke, and so many frames with it; its link stands. Returns how many receipts that ended.
-    pub(crate) fn lost(
-        &mut self,
-        peer: PeerId,
-        link: LinkId,
-        priority: Priority,
-        count: usize,
-        out: &mut impl Extend<Output>,
-    ) -> u64 {
-        let Some(queue) = self.queues.get_mut(&peer) else { return 0 };
-        let Some(way) = queue.ways.get_mut(link) else { return 0 };
-        way.lanes[priority.lane()].settle(count);
-        let lane = &mut queue.lanes[priority.lane()];
-        if lane.link() != Some(link) {
-            return 0;
-        }
-        let given_up = lane.broke();
-        let failed = self.give_up_on(peer, given_up, out);
-        self.rearm(peer);
-        failed
-    }
-
-    /// Something stood in the way to a peer; it will be the reason if its messages fail.
-    pub(crate) fn obstacle(&mut self, peer: PeerId, what: &str) {
-        if let Some(queue) = self.queues.get_mut(&peer)
-            && queue.live() > 0
-        {
-            queue.obstacle = Some(what.to_owned());
         }
     }
 }
@@ -240,80 +162,6 @@ impl Outbox {
         self.settle(peer, &ended);
         delivered
     }
-
-    /// The peer will not take this message. Returns how many receipts that ended.
-    pub(crate) fn rejected(&mut self, peer: PeerId, nonce: u64, reason: &str, out: &mut impl Extend<Output>) -> u64 {
-        let Some((lane, at)) = self.find(peer, nonce) else { return 0 };
-        let ttl = self.queues.get(&peer).and_then(|queue| queue.lanes[lane].get(at)?.message.letter.ttl);
-        let state = match ttl {
-            Some(ttl) if reason == RejectReason::Expired.as_str() => ReceiptState::Expired { ttl },
-            _ => {
-                // It comes from a stranger: bounded, and no control characters.
-                let reason = reason.chars().filter(|character| !character.is_control()).take(64).collect();
-                ReceiptState::Failed { error: DeliveryError::Rejected { peer, reason } }
-            }
-        };
-        u64::from(self.end(peer, nonce, state, out))
-    }
-
-    /// The message could not be stored, so it was never accepted. Returns how many receipts that ended.
-    pub(crate) fn not_stored(&mut self, peer: PeerId, nonce: u64, reason: &str, out: &mut impl Extend<Output>) -> u64 {
-        let state = ReceiptState::Failed { error: DeliveryError::NotStored { reason: reason.to_owned() } };
-        u64::from(self.end(peer, nonce, state, out))
-    }
-
-    /// The peer can't take any message.
-    pub(crate) fn refuse(&mut self, peer: PeerId, reason: &str, out: &mut impl Extend<Output>) -> u64 {
-        let refused = self.nonces(&peer).into_iter().map(|nonce| self.rejected(peer, nonce, reason, out));
-        refused.sum()
-    }
-
-    /// What is due: messages end whose time is over, and those without an acknowledgement wait to be sent again.
-    pub(crate) fn tick(&mut self, now: Now, out: &mut impl Extend<Output>) -> Expired {
-        let mut expired = Expired::default();
-        let mut due = Vec::new();
-        while let Some(&(at, peer)) = self.timers.first()
-            && at <= now.since_start
-        {
-            self.timers.pop_first();
-            due.push(peer);
-        }
-        for peer in due {
-            let Some(queue) = self.queues.get_mut(&peer) else { continue };
-            queue.armed = None;
-            let mut over = Vec::new();
-            while let Some(&(end, _, nonce)) = queue.ends.first()
-                && end <= now.since_start
-            {
-                queue.ends.pop_first();
-                over.push(nonce);
-            }
-            let timeout = self.config.timeout;
-            let is_over = |entry: &&Entry| entry.message.accepted_at + timeout <= now.since_start;
-            over.extend(queue.lanes.iter().flat_map(|lane| lane.iter().take_while(is_over).map(Entry::nonce)));
-            for nonce in over {
-                expired.failed += u64::from(self.expire(now, peer, nonce, out));
-            }
-            let longest = self.config.acknowledge_timeout;
-            if self.queues.get_mut(&peer).is_some_and(|queue| queue.tick(now.since_start, longest)) {
-                expired.resend.push(peer);
-            }
-            self.rearm(peer);
-        }
-        let served_at = |peer: &PeerId| self.queues.get(peer).map(|queue| queue.served_at);
-        expired.resend.sort_by_key(|peer| (served_at(peer), *peer));
-        expired
-    }
-
-    /// The node stops: what is left fails.
-    pub(crate) fn give_up(&mut self, local: &PeerId, out: &mut impl Extend<Output>) {
-        for peer in self.peers_with_mail() {
-            for nonce in self.nonces(&peer) {
-                let error = DeliveryError::ShutDown { id: MessageId { sender: *local, nonce } };
-                self.end(peer, nonce, ReceiptState::Failed { error }, out);
-            }
-        }
-    }
 }
 
 /// Wishes out.
@@ -406,96 +254,7 @@ impl Outbox {
     }
 }
 
-/// Messages with a receipt, and their bytes.
-#[derive(Debug, Default, Clone, Copy)]
-struct Held {
-    messages: usize,
-    bytes: usize,
-}
-
-impl Held {
-    fn add(&mut self, bytes: usize) {
-        self.messages += 1;
-        self.bytes += bytes;
-    }
-
-    fn subtract(&mut self, other: Held) {
-        self.messages -= other.messages;
-        self.bytes -= other.bytes;
-    }
-}
-
-/// What has ended in one run, to be settled at once.
-#[derive(Default)]
-struct Ended {
-    held: Held,
-    unreceipted: usize,
-}
-
-impl Ended {
-    fn note(
-        &mut self,
-        message: &OutgoingMessage,
-        receipt: bool,
-        timeout: Duration,
-        lane: usize,
-        ends: &mut BTreeSet<(Duration, usize, u64)>,
-    ) {
-        if receipt {
-            self.held.add(weight(message));
-        } else {
-            self.unreceipted += 1;
-        }
-        if message.letter.ttl.is_some() {
-            ends.remove(&(message.end(timeout), lane, message.letter.nonce));
-        }
-    }
-}
-
 impl Outbox {
-    /// Takes a message out and tells what became of it. True when it had a receipt.
-    fn end(&mut self, peer: PeerId, nonce: u64, state: ReceiptState, out: &mut impl Extend<Output>) -> bool {
-        let Some((lane, at)) = self.find(peer, nonce) else { return false };
-        let Some(queue) = self.queues.get_mut(&peer) else { return false };
-        let receipt = queue.lanes[lane].get(at).is_some_and(|entry| entry.receipt);
-        let Some(message) = queue.lanes[lane].end(at) else { return false };
-        queue.lanes[lane].trim();
-        let mut ended = Ended::default();
-        ended.note(&message, receipt, self.config.timeout, lane, &mut queue.ends);
-        if receipt {
-            out.extend([Output::Receipt { nonce, state }]);
-        }
-        self.settle(peer, &ended);
-        receipt
-    }
-
-    /// Ends a message whose time is over. True when it had a receipt.
-    fn expire(&mut self, now: Now, peer: PeerId, nonce: u64, out: &mut impl Extend<Output>) -> bool {
-        let Some((lane, at)) = self.find(peer, nonce) else { return false };
-        let Some(queue) = self.queues.get(&peer) else { return false };
-        let Some(entry) = queue.lanes[lane].get(at) else { return false };
-        let waited = now.since_start.saturating_sub(entry.message.accepted_at);
-        let state = match entry.message.letter.ttl {
-            Some(ttl) if waited + entry.message.slept >= ttl => ReceiptState::Expired { ttl },
-            _ if entry.sent => ReceiptState::Failed { error: DeliveryError::Unacknowledged { peer, waited } },
-            _ => {
-                let reason = queue.obstacle.clone().unwrap_or_else(|| "no connection".to_owned());
-                ReceiptState::Failed { error: DeliveryError::Unreachable { peer, waited, reason } }
-            }
-        };
-        self.end(peer, nonce, state, out)
-    }
-
-    /// Ends messages under which lanes have broken too often. Returns how many receipts that ended.
-    fn give_up_on(&mut self, peer: PeerId, nonces: Vec<u64>, out: &mut impl Extend<Output>) -> u64 {
-        let failed = nonces.into_iter().map(|nonce| {
-            let reason = "the connection broke each time it was sent".to_owned();
-            let error = DeliveryError::Unreachable { peer, waited: Duration::ZERO, reason };
-            u64::from(self.end(peer, nonce, ReceiptState::Failed { error }, out))
-        });
-        failed.sum()
-    }
-
     /// Where a message is: its lane, and its place there.
     fn find(&self, peer: PeerId, nonce: u64) -> Option<(usize, usize)> {
         let queue = self.queues.get(&peer)?;
@@ -506,19 +265,6 @@ impl Outbox {
     fn nonces(&self, peer: &PeerId) -> Vec<u64> {
         let queue = self.queues.get(peer);
         queue.map_or_else(Vec::new, |queue| queue.lanes.iter().flat_map(Lane::iter).map(Entry::nonce).collect())
-    }
-
-    /// Counts what has ended, and forgets a peer for whom there is nothing any more.
-    fn settle(&mut self, peer: PeerId, ended: &Ended) {
-        if ended.held.messages + ended.unreceipted > 0 {
-            self.changed.insert(peer);
-            self.held.subtract(ended.held);
-            if let Some(queue) = self.queues.get_mut(&peer) {
-                queue.held.subtract(ended.held);
-                queue.unreceipted -= ended.unreceipted;
-            }
-        }
-        self.rearm(peer);
     }
 
     /// Sets the peer's timer, if it has to be earlier than it is; forgets a peer for whom there is nothing any more.
@@ -539,9 +285,4 @@ impl Outbox {
             self.timers.insert((deadline, peer));
         }
     }
-}
-
-/// What a message counts for among the bytes of the outbox.
-fn weight(message: &OutgoingMessage) -> usize {
-    message.letter.payload.len() + ENVELOPE
 }
