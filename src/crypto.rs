@@ -10,6 +10,7 @@ mod tree;
 
 pub(crate) use sealing::{MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SealingKey, can_seal_to, ed25519_key};
 pub(crate) use signature::{
-    SIGNATURE_LEN, SignatureError, sign_frame, sign_tree, signed_records, verify_frame, verify_tree,
+    SIGNATURE_LEN, SignatureError, sign_arrival, sign_frame, sign_tree, signed_records, verify_arrival, verify_frame,
+    verify_tree,
 };
 pub(crate) use tree::{HASH_LEN, Hash, LeafHasher, MAX_LEAVES, path, root, root_of};

@@ -6,6 +6,7 @@
 //! - `frame`: one message from bytes, with all checks; `outgoing`: to bytes. `kinds`: the numbers and the words.
 //! - `batch`: many messages under one signature. `compression`: payloads written shorter.
 //! - `framing`: length prefixes on a byte stream, sans-IO.
+//! - `mail`: what nodes and mailboxes say to each other, and what they seal.
 //! - `posts`: what can be read of a post before it is verified, and the notes about posts.
 //! - `records`: signed peer records, the content of peer lists.
 //! - `reader`, `writer`: what reads one stream, and what writes the lanes of a connection; `pace`: how much of the less
@@ -24,6 +25,7 @@ mod framing;
 pub(crate) mod generated;
 mod handler;
 mod kinds;
+mod mail;
 mod outgoing;
 mod pace;
 mod posts;
@@ -34,7 +36,9 @@ mod writer;
 use libp2p::StreamProtocol;
 
 pub(crate) use behaviour::{Behaviour, Event};
+pub(crate) use dialect::MAILBOX_PROTOCOL;
 pub(crate) use frame::{MAX_FRAME_OVERHEAD, decode};
+pub(crate) use mail::MAX_MAIL_PAYLOAD;
 #[cfg_attr(not(test), allow(unused_imports, reason = "for bursts of posts"))]
 pub(crate) use outgoing::provable_frames;
 pub(crate) use outgoing::{control_frame, message_frame, post_frame};

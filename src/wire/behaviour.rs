@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,10 +19,12 @@ use libp2p::{
 use super::{
     MAX_FRAME_OVERHEAD,
     handler::{HandlerEvent, LaneHandler, Transmit},
+    mail::MAX_MAIL_FRAME,
     reader::Limits,
     writer::{Outcome, Parcel},
 };
 use crate::{
+    crypto::SealingKey,
     frame::{Incoming, Rejection},
     message::Priority,
 };
@@ -46,6 +49,7 @@ pub(crate) enum Event {
 /// `/cpc/1.0.0` in a swarm.
 pub(crate) struct Behaviour {
     key: Keypair,
+    sealing: Arc<SealingKey>,
     limits: Limits,
     /// What connections get at once when the swarm polls next. Bounded by what the core lets be unwritten.
     parcels: HashMap<ConnectionId, Vec<(Priority, Parcel)>>,
@@ -56,11 +60,13 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key.
-    pub(crate) fn new(key: Keypair, max_payload: usize) -> Self {
-        let max_frame = max_payload.max(MIN_FRAME_LIMIT) + MAX_FRAME_OVERHEAD;
-        let limits = Limits { max_frame, max_payload };
-        Self { key, limits, parcels: HashMap::new(), events: VecDeque::new(), waiting: VecDeque::new() }
+    /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key. `mailbox` says that
+    /// this node keeps mail for others.
+    pub(crate) fn new(key: Keypair, sealing: SealingKey, max_payload: usize, mailbox: bool) -> Self {
+        let max_frame = max_payload.max(MIN_FRAME_LIMIT).max(MAX_MAIL_FRAME) + MAX_FRAME_OVERHEAD;
+        let limits = Limits { max_frame, max_payload, mailbox };
+        let sealing = Arc::new(sealing);
+        Self { key, sealing, limits, parcels: HashMap::new(), events: VecDeque::new(), waiting: VecDeque::new() }
     }
 
     /// Sends something by a connection. One that is gone takes nothing, which its end has told or will tell.
@@ -84,7 +90,7 @@ impl NetworkBehaviour for Behaviour {
         _local_address: &Multiaddr,
         _remote_address: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(LaneHandler::new(peer, self.key.clone(), self.limits))
+        Ok(LaneHandler::new(peer, self.key.clone(), self.sealing.clone(), self.limits))
     }
 
     fn handle_established_outbound_connection(
@@ -95,7 +101,7 @@ impl NetworkBehaviour for Behaviour {
         _role: Endpoint,
         _port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(LaneHandler::new(peer, self.key.clone(), self.limits))
+        Ok(LaneHandler::new(peer, self.key.clone(), self.sealing.clone(), self.limits))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm) {}

@@ -20,6 +20,7 @@ use super::{
         cpc_message::{Encoding, Kind, Priority as WirePriority, Type},
     },
     kinds::{from_wire_kind, from_wire_priority},
+    mail::decode_mail,
     posts,
     records::open_record,
 };
@@ -29,6 +30,8 @@ use crate::{
     frame::{Addressing, Content, Frame, Incoming, NonceRange, Rejection},
     message::{Authenticity, MessageId, MessageKind},
 };
+
+pub(super) use crate::crypto::ed25519_key as public_key;
 
 /// What a frame may hold besides its payload, bytes: peer ids, signature, proof, group name and the small fields.
 pub(crate) const MAX_FRAME_OVERHEAD: usize = 1024;
@@ -84,6 +87,11 @@ pub(super) fn incoming(wire: CpcMessage, author: Author, max_payload: usize) -> 
         (Type::Control, Ok(Kind::Goodbye)) => Content::Goodbye,
         (Type::Control, Ok(Kind::Spread)) if author.authenticity == Authenticity::Connection => {
             Content::Spread(posts::decode_note(wire.payload).map_err(answerable)?)
+        }
+        (Type::Control, Ok(kind @ (Kind::Deposit | Kind::Collect | Kind::Mail)))
+            if author.authenticity == Authenticity::Connection =>
+        {
+            Content::Mail(Box::new(decode_mail(kind, wire.payload).map_err(answerable)?))
         }
         (Type::Control, Ok(Kind::Error)) => {
             let report = ErrorReport::decode(wire.payload).map_err(|error| malformed(error.to_string()))?;
@@ -202,12 +210,6 @@ fn verify_proof(bytes: &[u8], proof: &Proof, signature: &[u8], key: &PublicKey) 
     if verify_tree(&root, proof.count, signature, key) { Ok(()) } else { Err(SignatureError::Wrong) }
 }
 
-/// Ed25519 peer ids hold the key itself (libp2p peer-ids spec, §Peer IDs: identity multihash up to 42 bytes).
-pub(super) fn public_key(peer: &PeerId) -> Option<PublicKey> {
-    const IDENTITY: u64 = 0;
-    let hash = peer.as_ref();
-    (hash.code() == IDENTITY).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok()).flatten()
-}
 
 fn peer_list(payload: Bytes) -> Result<Content, Rejection> {
     let list = PeerList::decode(payload).map_err(|error| malformed(format!("the peer list: {error}")))?;

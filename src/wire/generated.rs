@@ -173,6 +173,12 @@ pub mod cpc_message {
         Batch = 10,
         /// CONTROL: how posts spread between the two neighbours; a `Spread`
         Spread = 11,
+        /// CONTROL, to a mailbox: keep this for a peer that is away; a `Deposit`
+        Deposit = 12,
+        /// CONTROL, to a mailbox: what the sender takes, and has taken; a `Collect`
+        Collect = 13,
+        /// CONTROL, from a mailbox: `Mail`
+        Mail = 14,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -193,6 +199,9 @@ pub mod cpc_message {
                 Self::Goodbye => "GOODBYE",
                 Self::Batch => "BATCH",
                 Self::Spread => "SPREAD",
+                Self::Deposit => "DEPOSIT",
+                Self::Collect => "COLLECT",
+                Self::Mail => "MAIL",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -210,6 +219,9 @@ pub mod cpc_message {
                 "GOODBYE" => Some(Self::Goodbye),
                 "BATCH" => Some(Self::Batch),
                 "SPREAD" => Some(Self::Spread),
+                "DEPOSIT" => Some(Self::Deposit),
+                "COLLECT" => Some(Self::Collect),
+                "MAIL" => Some(Self::Mail),
                 _ => None,
             }
         }
@@ -364,6 +376,75 @@ pub struct Membership {
     /// for how long, milliseconds: older posts it doesn't want to hear of
     #[prost(uint64, tag = "2")]
     pub since: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Deposit {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(fixed64, tag = "2")]
+    pub ticket: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub recipient: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "4")]
+    pub keep_for: u64,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub sealed: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Collect {
+    #[prost(uint32, tag = "1")]
+    pub run: u32,
+    #[prost(uint32, tag = "2")]
+    pub letters: u32,
+    #[prost(uint32, tag = "3")]
+    pub bytes: u32,
+    #[prost(uint64, repeated, tag = "4")]
+    pub taken: ::prost::alloc::vec::Vec<u64>,
+    #[prost(message, repeated, tag = "5")]
+    pub confirmations: ::prost::alloc::vec::Vec<Confirmation>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Confirmation {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub author: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sealed: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Arrival {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub recipient: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub signature: ::prost::bytes::Bytes,
+    #[prost(message, repeated, tag = "3")]
+    pub nonces: ::prost::alloc::vec::Vec<NonceRange>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Mail {
+    #[prost(message, repeated, tag = "1")]
+    pub answers: ::prost::alloc::vec::Vec<DepositAnswer>,
+    #[prost(message, optional, tag = "2")]
+    pub piece: ::core::option::Option<Piece>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DepositAnswer {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(uint64, tag = "2")]
+    pub kept_for: u64,
+    #[prost(string, tag = "3")]
+    pub refused: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Piece {
+    #[prost(uint32, tag = "1")]
+    pub run: u32,
+    #[prost(uint64, tag = "2")]
+    pub slot: u64,
+    #[prost(bool, tag = "3")]
+    pub confirmation: bool,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub sealed: ::prost::bytes::Bytes,
 }
 /// The payload of ERROR.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

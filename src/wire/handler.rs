@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -21,6 +22,7 @@ use super::{
     writer::{Outcome, Parcel, Writer},
 };
 use crate::{
+    crypto::SealingKey,
     event::RejectReason,
     frame::{Incoming, Rejection},
     message::Priority,
@@ -59,11 +61,12 @@ struct Lanes {
 }
 
 impl LaneHandler {
-    pub(super) fn new(neighbour: PeerId, key: Keypair, limits: Limits) -> Self {
+    pub(super) fn new(neighbour: PeerId, key: Keypair, sealing: Arc<SealingKey>, limits: Limits) -> Self {
+        let local = key.public().to_peer_id();
         Self(Box::new(Lanes {
             limits,
-            understanding: Understanding::new(neighbour, key.public().to_peer_id(), limits.max_payload),
-            writer: Writer::new(neighbour, key),
+            understanding: Understanding::new(neighbour, local, sealing.clone(), limits.max_payload),
+            writer: Writer::new(neighbour, key, sealing),
             readers: VecDeque::new(),
             reports: VecDeque::new(),
         }))
@@ -102,7 +105,7 @@ impl ConnectionHandler for LaneHandler {
     type OutboundOpenInfo = Priority;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(LaneUpgrade, ())
+        SubstreamProtocol::new(LaneUpgrade { mailbox: self.0.limits.mailbox }, ())
     }
 
     /// Connections are opened and closed by the core's decision, never for want of traffic.
@@ -155,7 +158,7 @@ impl ConnectionHandler for LaneHandler {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
         }
         if let Some(priority) = self.0.writer.next_to_open() {
-            let protocol = SubstreamProtocol::new(LaneUpgrade, priority);
+            let protocol = SubstreamProtocol::new(LaneUpgrade { mailbox: false }, priority);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending
