@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use libp2p::PeerId;
 
-use super::{Core, GossipVerdict, Now, OutgoingMessage, Output, PeerFacts, Way, routing::Arrived};
+use super::{Core, GossipVerdict, Now, OutgoingMessage, Output, PeerFacts, frames::Way, routing::Arrived};
 use crate::{
     event::NetworkEvent,
     frame::{Frame, Post, PostId, Rejection, SpreadNote},

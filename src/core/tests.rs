@@ -6,8 +6,8 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::*;
 use crate::{
-    event::{DiscoverTarget, DiscoverySource, StateCause},
-    frame::{Addressing, Letter, NonceRange, Passing, Post, PostId, SignedRecord},
+    event::{DiscoverTarget, DiscoverySource, NetworkEvent, StateCause},
+    frame::{Addressing, Content, Incoming, Letter, NonceRange, Passing, Post, PostId, SignedRecord},
     message::{MessageKind, Priority},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
