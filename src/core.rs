@@ -28,6 +28,7 @@ mod health;
 mod input;
 mod keeping;
 mod mail;
+mod mailbox;
 mod posting;
 mod random;
 mod routing;
@@ -58,6 +59,7 @@ pub(crate) use view::PeerView;
 use connections::Connections;
 use discovery::Discovery;
 use health::Health;
+use mailbox::Mailboxes;
 use random::Random;
 use routing::Routing;
 use transfers::Transfers;
@@ -84,6 +86,7 @@ pub(crate) struct Core {
     discovery: Discovery,
     routing: Routing,
     transfers: Transfers,
+    mailboxes: Mailboxes,
     trust: Trust,
     upgrades: Upgrades,
     health: Health,
@@ -109,6 +112,7 @@ impl Core {
             discovery: Discovery::new(&settings),
             routing: Routing::new(settings.local, &settings.config),
             transfers: Transfers::new(&settings.config.transfers),
+            mailboxes: Mailboxes::new(settings.local, &settings.config.mailbox),
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
@@ -140,6 +144,7 @@ impl Core {
             for (peer, note) in self.routing.spread.take_notes(&self.routing.outbox) {
                 self.control(peer, ControlContent::Spread(note));
             }
+            self.write_mail();
         }
         if self.out.is_empty() {
             // All that this turn has brought is one round.
@@ -162,6 +167,7 @@ impl Core {
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),
+            self.mailboxes.next_deadline(),
             (!self.transfers.wanted().is_empty()).then_some(self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
@@ -191,6 +197,7 @@ impl Core {
             outbox: self.routing.outbox.len(),
             inbox: self.routing.held.len(),
             propagation: self.routing.spread.stats.clone(),
+            mailbox: self.mailboxes.stats(),
             ..self.health.stats.clone()
         }
     }

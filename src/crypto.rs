@@ -8,7 +8,9 @@ mod sealing;
 mod signature;
 mod tree;
 
-pub(crate) use sealing::{MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SealingKey, can_seal_to, ed25519_key};
+pub(crate) use sealing::{
+    MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SealingKey, can_seal_to, ed25519_key, is_sealed_len,
+};
 pub(crate) use signature::{
     SIGNATURE_LEN, SignatureError, sign_arrival, sign_frame, sign_tree, signed_records, verify_arrival, verify_frame,
     verify_tree,

@@ -38,7 +38,6 @@ use libp2p::StreamProtocol;
 pub(crate) use behaviour::{Behaviour, Event};
 pub(crate) use dialect::MAILBOX_PROTOCOL;
 pub(crate) use frame::{MAX_FRAME_OVERHEAD, decode};
-pub(crate) use mail::MAX_MAIL_PAYLOAD;
 #[cfg_attr(not(test), allow(unused_imports, reason = "for bursts of posts"))]
 pub(crate) use outgoing::provable_frames;
 pub(crate) use outgoing::{control_frame, message_frame, post_frame};

@@ -105,6 +105,7 @@ impl Bench {
             accepted_at: self.now.since_start,
             slept: Duration::ZERO,
             signed: None,
+            kept: None,
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn of(core: &Core, now: Now, peer: PeerId) -> Option<PeerView> {
             waiting: core.routing.outbox.waiting_for(&peer),
             score: core.trust.score(now, &peer),
             relay: known.relay,
+            mailbox: core.mailboxes.is_at(&peer),
         },
         connected_since: connection.connected_since,
         retry_at: connection.retry_at,

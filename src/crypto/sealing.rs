@@ -230,6 +230,11 @@ const fn sealed_len(class: usize) -> usize {
     1 + OPENING + class + further * TAG
 }
 
+/// Whether sealed content can have this length.
+pub(crate) fn is_sealed_len(length: usize) -> bool {
+    CLASSES.into_iter().any(|class| sealed_len(class) == length)
+}
+
 /// The public key that a peer id holds: Ed25519 ones do (libp2p peer-ids spec, §Peer IDs: identity multihash up to 42
 /// bytes).
 pub(crate) fn ed25519_key(peer: &PeerId) -> Option<PublicKey> {

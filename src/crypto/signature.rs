@@ -75,12 +75,7 @@ pub(crate) fn sign_arrival(author: &PeerId, nonces: &[NonceRange], key: &Keypair
 }
 
 /// Checks that `signature` is `recipient`'s over the arrival of an author's messages.
-pub(crate) fn verify_arrival(
-    author: &PeerId,
-    nonces: &[NonceRange],
-    signature: &[u8],
-    recipient: &PublicKey,
-) -> bool {
+pub(crate) fn verify_arrival(author: &PeerId, nonces: &[NonceRange], signature: &[u8], recipient: &PublicKey) -> bool {
     recipient.verify(&arrival(author, nonces), signature)
 }
 

@@ -62,7 +62,7 @@ impl Driver {
     }
 
     fn output(&mut self, output: Output) {
-        self.hands_over |= matches!(output, Output::Transmit { .. } | Output::Control { .. });
+        self.hands_over |= matches!(output, Output::Transmit { .. } | Output::Control { .. } | Output::Mail { .. });
         match output {
             Output::Dial { dial, peer, addresses } => {
                 let options = match peer {
@@ -95,6 +95,12 @@ impl Driver {
             Output::Transmit { peer, link, letter } => {
                 if let Some((_, connection)) = self.connections.get(&link) {
                     let (priority, parcel) = (letter.priority, Parcel::Letter(letter));
+                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+                }
+            }
+            Output::Mail { peer, link, note } => {
+                if let Some((_, connection)) = self.connections.get(&link) {
+                    let (priority, parcel) = (note.priority(), Parcel::Mail(note));
                     self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }
@@ -227,6 +233,9 @@ fn trace(event: &NetworkEvent) {
         NetworkEvent::MessagesMissed { count } => tracing::warn!(count, "messages missed: no subscriber took them"),
         NetworkEvent::StoreFailing { reason } => {
             tracing::error!(%reason, "messages can't be stored: new ones are refused, what was accepted goes on");
+        }
+        NetworkEvent::MailboxRefused { mailbox, recipient, reason } => {
+            tracing::info!(%mailbox, %recipient, %reason, "a mailbox does not keep a message");
         }
         NetworkEvent::StoreRecovered => tracing::info!("messages can be stored again"),
         NetworkEvent::InboxFull { waiting } => {

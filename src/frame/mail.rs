@@ -50,6 +50,11 @@ pub(crate) struct Deposit {
     pub(crate) letter: Letter,
 }
 
+impl Deposit {
+    /// The longest payload of a message that may be left at a mailbox, bytes. Longer ones are for transfers.
+    pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
+}
+
 /// A letter as it comes to a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Deposited {
@@ -80,8 +85,6 @@ pub(crate) enum Refusal {
     RecipientFull,
     /// The mailbox is full.
     Full,
-    /// No size class has this length.
-    WrongSize,
     /// It is for the sender itself, for the mailbox, or for a peer to whom nothing can be sealed.
     WrongRecipient,
     /// The disk refuses.
@@ -90,12 +93,11 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of their declaration.
-    pub(crate) const ALL: [Refusal; 7] = [
+    pub(crate) const ALL: [Refusal; 6] = [
         Refusal::Unwilling,
         Refusal::SenderFull,
         Refusal::RecipientFull,
         Refusal::Full,
-        Refusal::WrongSize,
         Refusal::WrongRecipient,
         Refusal::NotStored,
     ];
@@ -107,7 +109,6 @@ impl Refusal {
             Refusal::SenderFull => "sender_full",
             Refusal::RecipientFull => "recipient_full",
             Refusal::Full => "full",
-            Refusal::WrongSize => "wrong_size",
             Refusal::WrongRecipient => "wrong_recipient",
             Refusal::NotStored => "not_stored",
         }

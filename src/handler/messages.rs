@@ -190,7 +190,7 @@ impl NetworkHandler {
         };
         let id = MessageId { sender: self.local_peer_id(), nonce };
         let accepted_at = self.inner.clock.elapsed();
-        Ok((id, OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None }))
+        Ok((id, OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None, kept: None }))
     }
 
     /// Signs a post, here in the caller's thread: everybody who passes it on passes on these bytes.

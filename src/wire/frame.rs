@@ -210,7 +210,6 @@ fn verify_proof(bytes: &[u8], proof: &Proof, signature: &[u8], key: &PublicKey) 
     if verify_tree(&root, proof.count, signature, key) { Ok(()) } else { Err(SignatureError::Wrong) }
 }
 
-
 fn peer_list(payload: Bytes) -> Result<Content, Rejection> {
     let list = PeerList::decode(payload).map_err(|error| malformed(format!("the peer list: {error}")))?;
     let (mut records, mut forged) = (Vec::new(), Vec::new());

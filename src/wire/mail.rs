@@ -16,21 +16,19 @@ use super::{
 };
 use crate::{
     crypto::{
-        MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SIGNATURE_LEN, SealingKey, ed25519_key, sign_arrival, verify_arrival,
+        MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SIGNATURE_LEN, SealingKey, ed25519_key, is_sealed_len, sign_arrival,
+        verify_arrival,
     },
     event::RejectReason,
     frame::{
-        Addressing, Answer, Collect, Content, Deposit, Deposited, Frame, Kept, Mail, NonceRange, Piece,
-        Rejection, Sealed, Taking, ToMailbox,
+        Addressing, Answer, Collect, Content, Deposit, Deposited, Frame, Kept, Mail, NonceRange, Piece, Rejection,
+        Sealed, Taking, ToMailbox,
     },
     message::{Authenticity, Priority},
 };
 
-/// The longest payload of a message that a mailbox takes, bytes. Longer ones are for transfers.
-pub(crate) const MAX_MAIL_PAYLOAD: usize = 64 * 1024;
-
 /// What a sealed message may hold besides its payload.
-const ENVELOPE: usize = MAX_SEALED_CONTENT - MAX_MAIL_PAYLOAD;
+const ENVELOPE: usize = MAX_SEALED_CONTENT - Deposit::MAX_PAYLOAD;
 const _: () = assert!(ENVELOPE >= super::MAX_FRAME_OVERHEAD);
 
 /// The largest frame that holds something sealed, bytes.
@@ -61,11 +59,7 @@ pub(super) fn sealed_frame(to: &ToMailbox, key: &Keypair, sealing: &SealingKey) 
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-fn deposit_frame(
-    deposit: &Deposit,
-    key: &Keypair,
-    sealing: &SealingKey,
-) -> Result<Option<Bytes>, SigningError> {
+fn deposit_frame(deposit: &Deposit, key: &Keypair, sealing: &SealingKey) -> Result<Option<Bytes>, SigningError> {
     let letter = message_frame(&deposit.letter, key)?;
     let Ok(sealed) = sealing.seal(&deposit.recipient, Purpose::Letter, &letter) else { return Ok(None) };
     let deposit = generated::Deposit {
@@ -126,12 +120,13 @@ pub(super) fn decode_mail(kind: Kind, payload: Bytes) -> Result<Mail, Rejection>
     match kind {
         Kind::Deposit => {
             let wire = generated::Deposit::decode(payload).map_err(unreadable)?;
+            let sealed = sealed_by_length(wire.sealed)?;
             Ok(Mail::Deposited(Deposited {
                 number: wire.number,
                 ticket: wire.ticket,
                 recipient: peer(&wire.recipient)?,
                 keep_for: Duration::from_millis(wire.keep_for),
-                sealed: wire.sealed,
+                sealed,
             }))
         }
         Kind::Collect => {
@@ -143,7 +138,8 @@ pub(super) fn decode_mail(kind: Kind, payload: Bytes) -> Result<Mail, Rejection>
                 )));
             }
             let confirmations = wire.confirmations.into_iter();
-            let confirmations = confirmations.map(|Confirmation { author, sealed }| Ok((peer(&author)?, sealed)));
+            let confirmations =
+                confirmations.map(|Confirmation { author, sealed }| Ok((peer(&author)?, sealed_by_length(sealed)?)));
             Ok(Mail::Collect(Collect {
                 run: wire.run,
                 letters: usize::try_from(wire.letters).unwrap_or(usize::MAX),
@@ -195,12 +191,7 @@ pub(super) fn open(piece: &mut Piece, local: &PeerId, sealing: &SealingKey, max_
     piece.content = opened.unwrap_or_else(Sealed::Bad);
 }
 
-fn open_letter(
-    sealed: &[u8],
-    local: &PeerId,
-    sealing: &SealingKey,
-    max_payload: usize,
-) -> Result<Sealed, Rejection> {
+fn open_letter(sealed: &[u8], local: &PeerId, sealing: &SealingKey, max_payload: usize) -> Result<Sealed, Rejection> {
     let opened = sealing.open(Purpose::Letter, sealed).map_err(|error| wrong_seal(error.to_string()))?;
     // Whose frame it is says the frame alone: the mailbox vouches for nothing.
     let incoming = decode_verified(&opened.content, *local, max_payload)?;
@@ -238,6 +229,12 @@ fn wrong_seal(detail: String) -> Rejection {
     Rejection::new(RejectReason::WrongSeal, detail)
 }
 
+/// All that can be seen of sealed content: whether a size class has its length.
+fn sealed_by_length(sealed: Bytes) -> Result<Bytes, Rejection> {
+    let length = sealed.len();
+    if is_sealed_len(length) { Ok(sealed) } else { Err(malformed(format!("no sealed content is {length} bytes long"))) }
+}
+
 fn peer(bytes: &[u8]) -> Result<PeerId, Rejection> {
     PeerId::from_bytes(bytes).map_err(|error| malformed(format!("a peer id in mail: {error}")))
 }
@@ -245,6 +242,3 @@ fn peer(bytes: &[u8]) -> Result<PeerId, Rejection> {
 fn to_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
-
-#[cfg(test)]
-mod tests;

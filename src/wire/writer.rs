@@ -169,7 +169,9 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 self.acknowledgements += 1;
                 self.acknowledge.extend(ranges);
             }
-            Parcel::Letter(_) | Parcel::Frame(_) | Parcel::Mail(_) if lane.queue.len() < LANE_CAPACITY => lane.queue.push_back(parcel),
+            Parcel::Letter(_) | Parcel::Frame(_) | Parcel::Mail(_) if lane.queue.len() < LANE_CAPACITY => {
+                lane.queue.push_back(parcel)
+            }
             _ => self.lost(count(priority, 1), "the lane's queue is full"),
         }
     }
