@@ -163,8 +163,6 @@ pub(crate) struct Piece {
     pub(crate) slot: u64,
     /// Whether it confirms messages of the recipient's; else it is a letter.
     pub(crate) confirmation: bool,
-    /// Bytes of what was sealed.
-    pub(crate) length: usize,
     pub(crate) content: Sealed,
 }
 

@@ -159,7 +159,6 @@ pub(super) fn decode_mail(kind: Kind, payload: Bytes) -> Result<Mail, Rejection>
                     run: piece.run,
                     slot: piece.slot,
                     confirmation: piece.confirmation,
-                    length: piece.sealed.len(),
                     content: Sealed::Closed(piece.sealed),
                 })),
                 None => Ok(Mail::Answers(wire.answers.into_iter().map(answer).collect())),

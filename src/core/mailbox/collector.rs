@@ -176,3 +176,85 @@ impl Collector {
 
 // A note never names more than a mailbox reads.
 const _: () = assert!(LETTERS as usize <= Collect::MAX_TAKEN && LETTERS as usize <= Collect::MAX_CONFIRMATIONS);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::frame::Sealed;
+
+    fn piece(run: u32, slot: u64) -> Piece {
+        Piece { run, slot, confirmation: false, content: Sealed::Closed(Bytes::new()) }
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now { since_start: Duration::from_secs(seconds), unix_millis: 0 }
+    }
+
+    /// What the one mailbox is told.
+    fn told(collector: &mut Collector) -> Option<Taking> {
+        let mut notes = collector.take_notes();
+        assert!(notes.len() <= 1);
+        notes.pop().map(|(_, note)| match note {
+            ToMailbox::Collect(taking) => *taking,
+            ToMailbox::Deposit(_) => panic!("nothing is deposited here"),
+        })
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let (mut collector, mailbox) = (Collector::default(), PeerId::random());
+        assert!(collector.came(&mailbox, &piece(1, 1)).is_err(), "it was never asked");
+        collector.found(mailbox);
+        let Taking { run, letters, .. } = told(&mut collector).expect("it is asked");
+        assert!(collector.came(&mailbox, &piece(run + 1, 1)).is_err());
+        assert!(collector.came(&mailbox, &piece(0, 1)).is_err());
+        for slot in 0..u64::from(letters) {
+            assert_eq!(collector.came(&mailbox, &piece(run, slot)), Ok(true));
+        }
+        let flood = collector.came(&mailbox, &piece(run, 99)).expect_err("more than asked for");
+        assert_eq!(flood.reason, RejectReason::Unsolicited);
+        collector.taken(&mailbox, run, 0, None);
+        assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(vec![0]));
+        assert_eq!(told(&mut collector), None, "it is told once");
+    }
+
+    #[test]
+    fn behind_a_letter_that_found_no_room_nothing_is_taken_until_all_comes_again() {
+        let (mut collector, mailbox) = (Collector::default(), PeerId::random());
+        collector.found(mailbox);
+        let run = told(&mut collector).expect("it is asked").run;
+        assert_eq!(collector.came(&mailbox, &piece(run, 1)), Ok(true));
+        collector.no_room(at(0), &mailbox);
+        assert_eq!(collector.came(&mailbox, &piece(run, 2)), Ok(false));
+        assert_eq!(collector.next_deadline(), Some(AGAIN));
+        collector.tick(at(5));
+        let again = told(&mut collector).expect("it is asked again").run;
+        assert!(again > run);
+        assert_eq!(collector.came(&mailbox, &piece(run, 3)), Ok(false), "what was on its way meanwhile");
+        assert_eq!(collector.came(&mailbox, &piece(again, 1)), Ok(true));
+    }
+
+    #[test]
+    fn a_letter_is_taken_once_it_is_stored_from_every_mailbox_that_brought_it() {
+        let (mut collector, mailbox) = (Collector::default(), PeerId::random());
+        collector.found(mailbox);
+        let run = told(&mut collector).expect("it is asked").run;
+        let id = MessageId { sender: PeerId::random(), nonce: 7 };
+        collector.storing(mailbox, (run, 1), id);
+        collector.storing(PeerId::random(), (run, 5), id);
+        assert_eq!(told(&mut collector), None, "not yet");
+        assert!(collector.stored(&id));
+        let taking = told(&mut collector).expect("now");
+        let nonces = vec![crate::frame::NonceRange { first: 7, last: 7 }];
+        assert_eq!((taking.taken, taking.arrived), (vec![1], vec![(id.sender, nonces)]));
+        assert!(!collector.stored(&id), "others' messages are not by mail");
+
+        // Stored in the time of a run that is over: it comes again, and is known then.
+        collector.storing(mailbox, (run, 2), id);
+        collector.lost(&mailbox);
+        collector.stored(&id);
+        assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(Vec::new()));
+    }
+}

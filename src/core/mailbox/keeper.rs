@@ -383,3 +383,6 @@ impl MailRow {
         if self.is_confirmation() { self.to } else { self.from }
     }
 }
+
+#[cfg(test)]
+mod tests;
