@@ -288,10 +288,7 @@ async fn who_stops_leaves_what_waits_at_once() {
     let at = known_address(&mailbox, port);
     let config = place.config("alice").mailbox(|mailbox| mailbox.patience = Duration::from_secs(3600));
     let alice = start(config.bootstrap(&at.to_string())).await;
-    until(&alice, "a mailbox", |net| {
-        net.peer_info(&mailbox.local_peer_id()).is_some_and(|info| info.mailbox)
-    })
-    .await;
+    until(&alice, "a mailbox", |net| net.peer_info(&mailbox.local_peer_id()).is_some_and(|info| info.mailbox)).await;
     send(&alice, bob_id, "goodbye", Priority::Medium);
     alice.shutdown().await;
     assert_eq!(mailbox.stats().mailbox.letters, 1);

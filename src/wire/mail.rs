@@ -241,3 +241,222 @@ fn peer(bytes: &[u8]) -> Result<PeerId, Rejection> {
 fn to_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        frame::{ControlContent, Incoming, Kept, Letter},
+        message::{MessageId, MessageKind},
+        wire::{control_frame, decode},
+    };
+
+    struct Party {
+        key: Keypair,
+        sealing: SealingKey,
+        id: PeerId,
+    }
+
+    fn party() -> Party {
+        let key = Keypair::generate_ed25519();
+        let sealing = SealingKey::of(&key).expect("Ed25519");
+        let id = key.public().to_peer_id();
+        Party { key, sealing, id }
+    }
+
+    fn letter(to: &Party, payload: impl Into<Bytes>) -> Letter {
+        Letter {
+            nonce: 7,
+            kind: MessageKind::DataSync,
+            priority: Priority::Medium,
+            addressing: Addressing::Peer(to.id),
+            created_at: 1234,
+            ttl: Some(Duration::from_secs(9)),
+            payload: payload.into(),
+        }
+    }
+
+    fn mail(frame: &[u8], neighbour: &Party) -> Mail {
+        match decode(frame, neighbour.id, 1 << 20) {
+            Ok(Incoming { content: Content::Mail(mail), .. }) => *mail,
+            other => panic!("no mail: {other:?}"),
+        }
+    }
+
+    fn deposited(from: &Party, to: &Party, letter: Letter) -> Deposited {
+        let deposit = Deposit { number: 3, recipient: to.id, keep_for: Duration::from_secs(60), letter };
+        let note = ToMailbox::Deposit(Box::new(deposit));
+        let frame = sealed_frame(&note, &from.key, &from.sealing).expect("signs").expect("seals");
+        assert!(frame.len() <= MAX_MAIL_FRAME, "{}", frame.len());
+        match mail(&frame, from) {
+            Mail::Deposited(deposited) => deposited,
+            other => panic!("no deposit: {other:?}"),
+        }
+    }
+
+    /// As a mailbox hands something over, and the recipient opens it.
+    fn handed_over(mailbox: &Party, to: &Party, confirmation: bool, sealed: Bytes) -> Sealed {
+        let kept = Kept { run: 1, slot: 5, confirmation, sealed };
+        let frame = control_frame(ControlContent::Piece(Box::new(kept)));
+        let Mail::Piece(mut piece) = mail(&frame, mailbox) else { panic!("a piece") };
+        assert_eq!((piece.run, piece.slot, piece.confirmation), (1, 5, confirmation));
+        open(&mut piece, &to.id, &to.sealing, 1 << 20);
+        piece.content
+    }
+
+    fn reason(content: Sealed) -> RejectReason {
+        match content {
+            Sealed::Bad(rejection) => rejection.reason,
+            other => panic!("it was taken: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_letter_comes_out_as_its_author_wrote_it_and_the_mailbox_sees_nothing_of_it() {
+        let (alice, bob, mailbox) = (party(), party(), party());
+        for payload in [Bytes::from_static(b"meet me at nine"), vec![b'x'; Deposit::MAX_PAYLOAD].into()] {
+            let letter = letter(&bob, payload.clone());
+            let deposited = deposited(&alice, &bob, letter.clone());
+            assert_eq!((deposited.number, deposited.recipient), (3, bob.id));
+            assert_eq!(deposited.keep_for, Duration::from_secs(60));
+            assert!(!deposited.sealed.windows(15).any(|window| window == &payload[..15]));
+            let content = handed_over(&mailbox, &bob, false, deposited.sealed.clone());
+            let expected = Frame {
+                id: MessageId { sender: alice.id, nonce: 7 },
+                kind: letter.kind,
+                priority: letter.priority,
+                addressing: letter.addressing,
+                created_at: Some(1234),
+                ttl: letter.ttl,
+                hops: 0,
+                authenticity: Authenticity::Signed,
+                payload,
+            };
+            assert_eq!(content, Sealed::Letter(expected));
+            assert_eq!(
+                reason(handed_over(&mailbox, &mailbox, false, deposited.sealed.clone())),
+                RejectReason::WrongSeal
+            );
+            assert_eq!(reason(handed_over(&mailbox, &bob, true, deposited.sealed)), RejectReason::WrongSeal);
+        }
+    }
+
+    #[test]
+    fn the_same_message_has_the_same_name_whenever_it_is_brought() {
+        let (alice, bob) = (party(), party());
+        let [one, two] = [(); 2].map(|()| deposited(&alice, &bob, letter(&bob, "hello")));
+        assert_eq!(one.ticket, two.ticket);
+        assert_ne!(one.sealed, two.sealed, "it is sealed anew");
+    }
+
+    #[test]
+    fn a_letter_that_somebody_else_sealed_or_that_is_not_signed_is_none() {
+        let (alice, bob, mallory) = (party(), party(), party());
+        let genuine = message_frame(&letter(&bob, "hello"), &alice.key).expect("signs");
+        let resealed = mallory.sealing.seal(&bob.id, Purpose::Letter, &genuine).expect("seals");
+        assert_eq!(reason(handed_over(&mallory, &bob, false, resealed.into())), RejectReason::WrongSeal);
+
+        let mut forged = genuine.to_vec();
+        *forged.last_mut().expect("not empty") ^= 1;
+        let sealed = alice.sealing.seal(&bob.id, Purpose::Letter, &forged).expect("seals");
+        assert_eq!(reason(handed_over(&mallory, &bob, false, sealed.into())), RejectReason::WrongSignature);
+
+        let unsigned = control_frame(ControlContent::Goodbye);
+        let sealed = alice.sealing.seal(&bob.id, Purpose::Letter, &unsigned).expect("seals");
+        assert_eq!(reason(handed_over(&mallory, &bob, false, sealed.into())), RejectReason::Malformed);
+        let sealed = alice.sealing.seal(&bob.id, Purpose::Letter, b"\xff\xff").expect("seals");
+        assert_eq!(reason(handed_over(&mallory, &bob, false, sealed.into())), RejectReason::Malformed);
+    }
+
+    fn confirmation(by: &Party, author: &Party, nonces: &[NonceRange]) -> Bytes {
+        let taking =
+            Taking { run: 2, letters: 9, bytes: 99, taken: vec![4, 5], arrived: vec![(author.id, nonces.to_vec())] };
+        let note = ToMailbox::Collect(Box::new(taking));
+        let frame = sealed_frame(&note, &by.key, &by.sealing).expect("signs").expect("nothing prevents it");
+        let Mail::Collect(mut collect) = mail(&frame, by) else { panic!("a collect") };
+        assert_eq!((collect.run, collect.letters, collect.bytes, &collect.taken[..]), (2, 9, 99, &[4, 5][..]));
+        assert_eq!(collect.confirmations.len(), 1);
+        let (to, sealed) = collect.confirmations.remove(0);
+        assert_eq!(to, author.id);
+        sealed
+    }
+
+    #[test]
+    fn only_the_recipient_can_say_that_letters_have_arrived() {
+        let (alice, bob, mailbox) = (party(), party(), party());
+        let nonces = [NonceRange { first: 7, last: 9 }, NonceRange { first: 12, last: 12 }];
+        let sealed = confirmation(&bob, &alice, &nonces);
+        let arrival = Sealed::Arrival { by: bob.id, nonces: nonces.to_vec() };
+        assert_eq!(handed_over(&mailbox, &alice, true, sealed), arrival);
+
+        // The mailbox makes one up: with its own signature, or with one over other messages.
+        let recipient = Bytes::from(bob.id.to_bytes());
+        let ranges = nonces.iter().map(to_wire_range).collect::<Vec<_>>();
+        for (signer, signed) in [(&mailbox, &nonces[..]), (&bob, &nonces[..1])] {
+            let signature = sign_arrival(&alice.id, signed, &signer.key).expect("signs").into();
+            let forged = Arrival { recipient: recipient.clone(), signature, nonces: ranges.clone() };
+            let sealed =
+                mailbox.sealing.seal(&alice.id, Purpose::Confirmation, &forged.encode_to_vec()).expect("seals");
+            assert_eq!(reason(handed_over(&mailbox, &alice, true, sealed.into())), RejectReason::WrongSignature);
+        }
+        // Nor does one for another author count here.
+        let carol = party();
+        let signature = sign_arrival(&carol.id, &nonces, &bob.key).expect("signs").into();
+        let stolen = Arrival { recipient, signature, nonces: ranges };
+        let sealed = bob.sealing.seal(&alice.id, Purpose::Confirmation, &stolen.encode_to_vec()).expect("seals");
+        assert_eq!(reason(handed_over(&mailbox, &alice, true, sealed.into())), RejectReason::WrongSignature);
+    }
+
+    #[test]
+    fn answers_are_read_as_they_were_given_and_a_strangers_words_are_names() {
+        let mailbox = party();
+        let hour = Duration::from_secs(3600);
+        let given = vec![
+            Answer { number: 1, kept_for: Ok(hour) },
+            Answer { number: 2, kept_for: Err("sender_full".into()) },
+            Answer { number: 3, kept_for: Err("Ha!\n<b>sender</b>_full ".repeat(9)) },
+        ];
+        let Mail::Answers(read) = mail(&control_frame(ControlContent::Answers(given.clone())), &mailbox) else {
+            panic!("answers")
+        };
+        assert_eq!(read[..2], given[..2]);
+        let name = read[2].kept_for.as_ref().expect_err("refused");
+        assert!(name.len() <= MAX_REASON && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'));
+    }
+
+    #[test]
+    fn too_much_at_once_or_of_no_class_is_malformed() {
+        let deposit = generated::Deposit {
+            recipient: party().id.to_bytes().into(),
+            sealed: vec![0; 300].into(),
+            ..Default::default()
+        };
+        let confirmations = vec![Confirmation::default(); Collect::MAX_CONFIRMATIONS + 1];
+        let too_many = generated::Collect { confirmations, ..Default::default() };
+        let taken = generated::Collect { taken: vec![1; Collect::MAX_TAKEN + 1], ..Default::default() };
+        let answers = generated::Mail { answers: vec![DepositAnswer::default(); MAX_ANSWERS + 1], piece: None };
+        let both =
+            generated::Mail { answers: vec![DepositAnswer::default()], piece: Some(generated::Piece::default()) };
+        for (kind, payload) in [
+            (Kind::Deposit, deposit.encode_to_vec()),
+            (Kind::Collect, too_many.encode_to_vec()),
+            (Kind::Collect, taken.encode_to_vec()),
+            (Kind::Mail, answers.encode_to_vec()),
+            (Kind::Mail, both.encode_to_vec()),
+        ] {
+            assert_eq!(decode_mail(kind, payload.into()).expect_err("too much").reason, RejectReason::Malformed);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(payload in proptest::collection::vec(any::<u8>(), 0..400)) {
+            for kind in [Kind::Deposit, Kind::Collect, Kind::Mail] {
+                // Whatever comes of it.
+                let _ = decode_mail(kind, payload.clone().into());
+            }
+        }
+    }
+}

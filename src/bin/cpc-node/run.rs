@@ -253,7 +253,15 @@ mod tests {
             ("CPC_NET_DATA_DIR", "env"),
         ];
         assert_eq!(listens(&config(&[], &variables)), ["/ip4/127.0.0.1/tcp/1"]);
-        let line = ["--listen", "/ip4/127.0.0.1/tcp/2", "--listen", "/ip4/127.0.0.1/tcp/3", "--no-relay", "--no-mdns", "--mailbox"];
+        let line = [
+            "--listen",
+            "/ip4/127.0.0.1/tcp/2",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/3",
+            "--no-relay",
+            "--no-mdns",
+            "--mailbox",
+        ];
         let config = config(&line, &variables);
         assert_eq!(listens(&config), ["/ip4/127.0.0.1/tcp/2", "/ip4/127.0.0.1/tcp/3"]);
         assert!(!config.relay.server && !config.discovery.mdns && config.mailbox.serve);

@@ -134,7 +134,11 @@ fn limits_hold_per_sender_per_recipient_and_in_all_and_nothing_gives_way() {
     assert_eq!(bench.deposit(alice, bob, 2, 1500), refused(Refusal::SenderFull), "too many bytes");
     assert_eq!(bench.deposit(alice, bob, 3, 100), [Ok(HOUR)]);
     assert_eq!(bench.deposit(alice, bob, 4, 100), [Ok(HOUR)]);
-    assert_eq!(bench.deposit(alice, carol, 5, 100), refused(Refusal::SenderFull), "too many letters, whoever they are for");
+    assert_eq!(
+        bench.deposit(alice, carol, 5, 100),
+        refused(Refusal::SenderFull),
+        "too many letters, whoever they are for"
+    );
     assert_eq!(bench.deposit(carol, bob, 1, 100), [Ok(HOUR)]);
     assert_eq!(bench.deposit(dave, bob, 1, 100), refused(Refusal::RecipientFull));
     assert_eq!(bench.deposit(dave, carol, 1, 100), [Ok(HOUR)]);
@@ -208,7 +212,10 @@ fn what_is_over_goes_and_a_restart_changes_nothing() {
     bench.stored();
     let granted = answers(bench.keeper.take_notes(), alice);
     assert_eq!(granted, [Ok(Duration::from_secs(120))], "no longer than this mailbox keeps anything");
-    let rows = [(7, MailRow { from: alice, to: bob, ticket: Some(9), expires_at: at(60).unix_millis, sealed: vec![1; 300].into() })];
+    let rows = [(
+        7,
+        MailRow { from: alice, to: bob, ticket: Some(9), expires_at: at(60).unix_millis, sealed: vec![1; 300].into() },
+    )];
     let read = rows.map(|(slot, row)| (slot, MailRow::read(&row.write()).expect("readable")));
 
     let mut restarted = Bench::new(Durability::Batched, |_| {});
