@@ -169,7 +169,7 @@ impl MailRow {
         row.0.into()
     }
 
-    pub(super) fn read(row: &Bytes) -> Result<Self, Unreadable> {
+    pub(crate) fn read(row: &Bytes) -> Result<Self, Unreadable> {
         let mut row = Reader::new(row)?;
         let (from, to) = (row.peer()?, row.peer()?);
         let (has_ticket, ticket) = (row.number()? != 0, row.number()?);
@@ -387,13 +387,14 @@ mod tests {
             prop_assert_eq!(read_received(&write_received(&messages)), Ok(messages));
             let ends = ends.into_iter().collect::<Vec<_>>();
             let ranges = ends.chunks_exact(2).map(|ends| NonceRange { first: ends[0], last: ends[1] }).collect();
+            let length = random.len();
             let window = WindowRow { sender: peer, priority: Priority::Low, by_lane: true, floor, ranges, random };
             prop_assert_eq!(read_window(&write_window(&window)), Ok(window));
             prop_assert_eq!(read_mark(&write_mark(mark)), Ok(mark));
-            let (ticket, sealed) = (floor, Bytes::from(vec![7; random.len()]));
+            let (ticket, sealed) = (floor, Bytes::from(vec![7; length]));
             let mail = MailRow { from: peer, to: peer, ticket, expires_at: mark, sealed };
             prop_assert_eq!(MailRow::read(&mail.write()), Ok(mail));
-            let deposit = DepositRow { at: vec![peer; random.len() % 9], until: mark };
+            let deposit = DepositRow { at: vec![peer; length % 9], until: mark };
             prop_assert_eq!(DepositRow::read(&deposit.write()), Ok(deposit));
         }
 
