@@ -112,7 +112,7 @@ impl Core {
             discovery: Discovery::new(&settings),
             routing: Routing::new(settings.local, &settings.config),
             transfers: Transfers::new(&settings.config.transfers),
-            mailboxes: Mailboxes::new(settings.local, &settings.config.mailbox),
+            mailboxes: Mailboxes::new(settings.local, &settings.config.mailbox, settings.seed),
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),

@@ -130,8 +130,8 @@ async fn who_was_away_gets_its_mail_once_and_in_order_though_all_were_stopped_me
     for receipt in &receipts {
         kept_at(receipt, mailbox_id).await;
     }
-    assert_eq!(mailbox.stats().mailbox.letters, receipts.len());
-    assert_eq!(alice.stats().mailbox.deposited, receipts.len() as u64);
+    assert_eq!(mailbox.network_stats().mailbox.letters, receipts.len());
+    assert_eq!(alice.network_stats().mailbox.deposited, receipts.len() as u64);
     let ids = receipts.iter().map(Receipt::id).collect::<Vec<_>>();
     alice.shutdown().await;
     for receipt in &receipts {
@@ -142,7 +142,7 @@ async fn who_was_away_gets_its_mail_once_and_in_order_though_all_were_stopped_me
 
     // The mailbox remembers, and the recipient comes while the author is away.
     let mailbox = place.mailbox("mailbox", port).await;
-    assert_eq!(mailbox.stats().mailbox.letters, ids.len(), "it has what it had");
+    assert_eq!(mailbox.network_stats().mailbox.letters, ids.len(), "it has what it had");
     let bob = place.node("bob", &[&at]).await;
     let mut messages = bob.messages();
     let (mut everyday, mut urgent) = (Vec::new(), Vec::new());
@@ -155,7 +155,7 @@ async fn who_was_away_gets_its_mail_once_and_in_order_though_all_were_stopped_me
     assert_eq!(urgent, ["urgent"]);
     assert_eq!(everyday, (0..20).map(|number| format!("{SECRET} {number}")).collect::<Vec<_>>());
     eventually("only confirmations are left", || {
-        let stats = mailbox.stats().mailbox;
+        let stats = mailbox.network_stats().mailbox;
         stats.handed_over == ids.len() as u64 && (1..ids.len()).contains(&stats.letters)
     })
     .await;
@@ -170,8 +170,8 @@ async fn who_was_away_gets_its_mail_once_and_in_order_though_all_were_stopped_me
     for receipt in &again {
         says(receipt, "delivered", |state| *state == ReceiptState::Delivered).await;
     }
-    assert_eq!(alice.stats().mailbox.confirmed, ids.len() as u64);
-    eventually("nothing is left", || mailbox.stats().mailbox.letters == 0).await;
+    assert_eq!(alice.network_stats().mailbox.confirmed, ids.len() as u64);
+    eventually("nothing is left", || mailbox.network_stats().mailbox.letters == 0).await;
     alice.shutdown().await;
 
     // Nothing comes a second time.
@@ -195,7 +195,7 @@ async fn what_comes_by_two_mailboxes_and_straight_is_shown_once() {
     let alice = place.node("alice", &[&at[0], &at[1]]).await;
     let receipts = (0..50).map(|number| send(&alice, bob_id, &number.to_string(), Priority::Medium));
     let receipts = receipts.collect::<Vec<_>>();
-    eventually("both have all", || [&one, &two].iter().all(|net| net.stats().mailbox.letters == 50)).await;
+    eventually("both have all", || [&one, &two].iter().all(|net| net.network_stats().mailbox.letters == 50)).await;
     for receipt in &receipts {
         assert!(matches!(receipt.state(), ReceiptState::Queued { why: QueueReason::Mailbox { .. } }));
     }
@@ -209,7 +209,7 @@ async fn what_comes_by_two_mailboxes_and_straight_is_shown_once() {
     for receipt in &receipts {
         says(receipt, "delivered", |state| *state == ReceiptState::Delivered).await;
     }
-    eventually("both are empty", || [&one, &two].iter().all(|net| net.stats().mailbox.letters == 0)).await;
+    eventually("both are empty", || [&one, &two].iter().all(|net| net.network_stats().mailbox.letters == 0)).await;
     send(&alice, bob_id, "the last", Priority::Medium);
     assert_eq!(text(&mut messages).await, "the last");
     assert!(nothing_waits(&mut messages));
@@ -235,11 +235,11 @@ async fn a_sender_that_has_used_up_its_room_is_refused_and_others_are_not() {
     kept_at(&receipts[0], mailbox.local_peer_id()).await;
     kept_at(&receipts[1], mailbox.local_peer_id()).await;
     assert_eq!(receipts[2].state(), ReceiptState::Queued { why: QueueReason::NotConnected }, "it waits at home");
-    assert_eq!(mailbox.stats().mailbox.refused["sender_full"], 1);
+    assert_eq!(mailbox.network_stats().mailbox.refused["sender_full"], 1);
 
     let carol = place.node("carol", &[&at]).await;
     kept_at(&send(&carol, bob_id, "4", Priority::Medium), mailbox.local_peer_id()).await;
-    assert_eq!(mailbox.stats().mailbox.letters, 3);
+    assert_eq!(mailbox.network_stats().mailbox.letters, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,7 +272,7 @@ async fn what_is_short_lived_large_or_done_in_bulk_waits_for_the_peer_itself() {
     for receipt in &not_kept {
         assert_eq!(receipt.state(), ReceiptState::Queued { why: QueueReason::NotConnected });
     }
-    assert_eq!(mailbox.stats().mailbox.letters, kept.len());
+    assert_eq!(mailbox.network_stats().mailbox.letters, kept.len());
     // A relay's or a stranger's id may be a hash, to which nothing can be sealed.
     let hashed = send(&alice, PeerId::random(), "nobody can read this", Priority::High);
     kept_at(&send(&alice, bob_id, "later", Priority::High), mailbox.local_peer_id()).await;
@@ -291,7 +291,7 @@ async fn who_stops_leaves_what_waits_at_once() {
     until(&alice, "a mailbox", |net| net.peer_info(&mailbox.local_peer_id()).is_some_and(|info| info.mailbox)).await;
     send(&alice, bob_id, "goodbye", Priority::Medium);
     alice.shutdown().await;
-    assert_eq!(mailbox.stats().mailbox.letters, 1);
+    assert_eq!(mailbox.network_stats().mailbox.letters, 1);
     let bob = place.node("bob", &[&at]).await;
     assert_eq!(text(&mut bob.messages()).await, "goodbye");
 }

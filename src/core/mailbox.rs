@@ -40,11 +40,11 @@ pub(super) struct Mailboxes {
 }
 
 impl Mailboxes {
-    pub(super) fn new(local: PeerId, config: &MailboxConfig) -> Self {
+    pub(super) fn new(local: PeerId, config: &MailboxConfig, seed: u64) -> Self {
         Self {
             keeper: Keeper::new(local, config),
             depositor: Depositor::new(config),
-            collector: Collector::default(),
+            collector: Collector::new(seed),
             confirmed: 0,
         }
     }
