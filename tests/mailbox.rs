@@ -5,13 +5,21 @@
 
 mod support;
 
+#[allow(dead_code, missing_docs, clippy::all, reason = "what another implementation has of the wire: its own copy")]
+#[rustfmt::skip]
+#[path = "../src/wire/generated.rs"]
+mod wire;
+
 use std::{path::Path, time::Duration};
 
 use cpc_net::{
     Message, Multiaddr, NetworkConfigBuilder, NetworkEvent, NetworkHandler, PeerId, Priority, QueueReason, Receipt,
     ReceiptState, error::DeliveryError,
 };
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use prost::Message as _;
 use support::{address, config, connected, event, network, next, nothing_waits, soon, start, text, until};
+use wire::cpc_message::{Kind, Type};
 
 /// What a mailbox must never see.
 const SECRET: &str = "meet me at the old oak, half past nine";
@@ -152,6 +160,7 @@ async fn who_was_away_gets_its_mail_once_and_in_order_though_all_were_stopped_me
         let text = String::from_utf8(message.payload.to_vec()).expect("text");
         if message.priority == Priority::High { urgent.push(text) } else { everyday.push(text) }
     }
+    messages.confirm();
     assert_eq!(urgent, ["urgent"]);
     assert_eq!(everyday, (0..20).map(|number| format!("{SECRET} {number}")).collect::<Vec<_>>());
     eventually("only confirmations are left", || {
@@ -197,7 +206,8 @@ async fn what_comes_by_two_mailboxes_and_straight_is_shown_once() {
     let receipts = receipts.collect::<Vec<_>>();
     eventually("both have all", || [&one, &two].iter().all(|net| net.network_stats().mailbox.letters == 50)).await;
     for receipt in &receipts {
-        assert!(matches!(receipt.state(), ReceiptState::Queued { why: QueueReason::Mailbox { .. } }));
+        let kept = |state: &ReceiptState| matches!(state, ReceiptState::Queued { why: QueueReason::Mailbox { .. } });
+        says(receipt, "a mailbox has it", kept).await;
     }
 
     let bob = place.node("bob", &[&at[0], &at[1]]).await;
@@ -294,4 +304,195 @@ async fn who_stops_leaves_what_waits_at_once() {
     assert_eq!(mailbox.network_stats().mailbox.letters, 1);
     let bob = place.node("bob", &[&at]).await;
     assert_eq!(text(&mut bob.messages()).await, "goodbye");
+}
+
+/// A peer of its own make: plain libp2p, one lane each way, frames as it likes.
+struct Stranger {
+    id: PeerId,
+    lane: libp2p::Stream,
+    incoming: libp2p_stream::IncomingStreams,
+    heard: Option<libp2p::Stream>,
+}
+
+const PROTOCOL: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/cpc/1.0.0");
+
+impl Stranger {
+    async fn connect(to: &NetworkHandler) -> Self {
+        let key = libp2p::identity::Keypair::generate_ed25519();
+        let mut swarm = libp2p::SwarmBuilder::with_existing_identity(key.clone())
+            .with_tokio()
+            .with_tcp(Default::default(), libp2p::noise::Config::new, libp2p::yamux::Config::default)
+            .expect("TCP")
+            .with_behaviour(|_| libp2p_stream::Behaviour::new())
+            .expect("a behaviour")
+            .with_swarm_config(|config| config.with_idle_connection_timeout(support::PATIENCE))
+            .build();
+        let mut control = swarm.behaviour().new_control();
+        let incoming = control.accept(PROTOCOL).expect("accepted once");
+        swarm.dial(address(to)).expect("dialled");
+        tokio::spawn(async move {
+            loop {
+                swarm.select_next_some().await;
+            }
+        });
+        let node = to.local_peer_id();
+        let lane = soon("a lane", async {
+            loop {
+                // Until the connection stands.
+                if let Ok(lane) = control.open_stream(node, PROTOCOL).await {
+                    return lane;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        Self { id: key.public().to_peer_id(), lane: lane.await, incoming, heard: None }
+    }
+
+    async fn say(&mut self, kind: Kind, payload: impl prost::Message) {
+        let (message_type, kind) = (Type::Control.into(), kind.into());
+        let payload = payload.encode_to_vec().into();
+        let frame = wire::CpcMessage { message_type, kind, payload, ..Default::default() };
+        self.lane.write_all(&frame.encode_length_delimited_to_vec()).await.expect("written");
+        self.lane.flush().await.expect("flushed");
+    }
+
+    /// The next that the node says as a mailbox.
+    async fn mail(&mut self) -> wire::Mail {
+        soon("mail", async {
+            loop {
+                if self.heard.is_none() {
+                    self.heard = self.incoming.next().await.map(|(_, stream)| stream);
+                }
+                let stream = self.heard.as_mut().expect("the node opens a lane");
+                let Some(frame) = frame(stream).await else {
+                    self.heard = None;
+                    continue;
+                };
+                if frame.kind == i32::from(Kind::Mail) {
+                    return wire::Mail::decode(frame.payload).expect("mail");
+                }
+            }
+        })
+        .await
+    }
+
+    async fn deposit(&mut self, number: u64, recipient: PeerId, sealed: usize) -> String {
+        let deposit = wire::Deposit {
+            number,
+            ticket: number,
+            recipient: recipient.to_bytes().into(),
+            keep_for: 3_600_000,
+            sealed: vec![7; sealed].into(),
+        };
+        self.say(Kind::Deposit, deposit).await;
+        let answer = self.mail().await.answers.remove(0);
+        assert_eq!(answer.number, number);
+        answer.refused
+    }
+}
+
+async fn frame(stream: &mut libp2p::Stream) -> Option<wire::CpcMessage> {
+    let mut prefix = Vec::new();
+    loop {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.ok()?;
+        prefix.push(byte[0]);
+        if byte[0] < 0x80 {
+            break;
+        }
+    }
+    let mut frame = vec![0; prost::decode_length_delimiter(&prefix[..]).expect("a length")];
+    stream.read_exact(&mut frame).await.ok()?;
+    Some(wire::CpcMessage::decode(&frame[..]).expect("a frame"))
+}
+
+/// What the smallest sealed content comes to.
+const SMALLEST: usize = 256 + 97;
+
+fn everything(run: u32, taken: Vec<u64>) -> wire::Collect {
+    wire::Collect { run, letters: u32::MAX, bytes: u32::MAX, taken, confirmations: Vec::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_or_takes_away_the_mail_of_another() {
+    let place = Place::new();
+    let port = free_port();
+    let bob_id = place.identity("bob").await;
+    let mailbox = place.mailbox("mailbox", port).await;
+    let at = known_address(&mailbox, port);
+    let alice = place.node("alice", &[&at]).await;
+    kept_at(&send(&alice, bob_id, "for bob only", Priority::High), mailbox.local_peer_id()).await;
+
+    let mut eve = Stranger::connect(&mailbox).await;
+    eve.say(Kind::Collect, everything(1, (0..1000).collect())).await;
+    // Her own mail is the first she gets; by then the mailbox has read what she said before.
+    let mut mallory = Stranger::connect(&mailbox).await;
+    assert_eq!(mallory.deposit(1, eve.id, SMALLEST).await, "");
+    let piece = eve.mail().await.piece.expect("a letter");
+    assert_eq!(&piece.sealed[..], vec![7; SMALLEST]);
+    assert_eq!(mailbox.network_stats().mailbox.letters, 2);
+
+    let bob = place.node("bob", &[&at]).await;
+    assert_eq!(text(&mut bob.messages()).await, "for bob only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_in_a_mailbox_harms_neither_the_mailbox_nor_who_collects_it() {
+    let place = Place::new();
+    let port = free_port();
+    let bob_id = place.identity("bob").await;
+    let config = place.config("mailbox").mailbox(|mailbox| (mailbox.serve, mailbox.sender_letters) = (true, 100));
+    let mailbox = start_at(port, config).await;
+    let at = known_address(&mailbox, port);
+
+    // As much as the mailbox takes of one sender, and more.
+    let mut mallory = Stranger::connect(&mailbox).await;
+    for number in 1..=100 {
+        assert_eq!(mallory.deposit(number, bob_id, SMALLEST).await, "", "{number}");
+    }
+    assert_eq!(mallory.deposit(101, bob_id, SMALLEST).await, "sender_full");
+    assert_eq!(mallory.deposit(1, bob_id, SMALLEST).await, "", "the same again is the same");
+    let alice = place.node("alice", &[&at]).await;
+    let receipt = send(&alice, bob_id, "genuine", Priority::High);
+    kept_at(&receipt, mailbox.local_peer_id()).await;
+
+    let bob = place.node("bob", &[&at]).await;
+    let mut messages = bob.messages();
+    assert_eq!(text(&mut messages).await, "genuine");
+    says(&receipt, "delivered", |state| *state == ReceiptState::Delivered).await;
+    eventually("all garbage is counted and gone", || {
+        bob.network_stats().rejections["wrong_seal"] == 100 && mailbox.network_stats().mailbox.letters == 0
+    })
+    .await;
+    assert!(nothing_waits(&mut messages));
+    let score = bob.peer_info(&mailbox.local_peer_id()).expect("connected").score;
+    assert_eq!(score, 1.0, "the mailbox could not know");
+    drop(mallory);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_asked_a_mailbox_for_is_rejected() {
+    let place = Place::new();
+    let net = start(place.config("net")).await;
+    let mut events = net.events();
+    let mut mallory = Stranger::connect(&net).await;
+    let piece = wire::Piece { run: 1, slot: 1, confirmation: false, sealed: vec![7; SMALLEST].into() };
+    mallory.say(Kind::Mail, wire::Mail { answers: Vec::new(), piece: Some(piece) }).await;
+    let answer = wire::DepositAnswer { number: 77, kept_for: 1000, refused: String::new() };
+    mallory.say(Kind::Mail, wire::Mail { answers: vec![answer], piece: None }).await;
+    for _ in 0..2 {
+        let reason = event(&mut events, "a rejection", |event| match event {
+            NetworkEvent::MessageRejected { peer, reason, .. } if peer == mallory.id => Some(reason),
+            _ => None,
+        });
+        assert_eq!(reason.await, cpc_net::RejectReason::Unsolicited);
+    }
+    // Nor is it a mailbox for others.
+    assert_eq!(mallory.deposit(1, place.identity("bob").await, SMALLEST).await, "unwilling");
+    mallory.say(Kind::Deposit, wire::Deposit { sealed: vec![7; 100].into(), ..Default::default() }).await;
+    let reason = event(&mut events, "a rejection", |event| match event {
+        NetworkEvent::MessageRejected { peer, reason, .. } if peer == mallory.id => Some(reason),
+        _ => None,
+    });
+    assert_eq!(reason.await, cpc_net::RejectReason::Malformed);
 }
