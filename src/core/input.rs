@@ -109,6 +109,12 @@ pub(crate) struct KeptAt {
 }
 
 impl OutgoingMessage {
+    /// What is left of its time to live, if it has one.
+    pub(crate) fn time_left(&self, now: Duration) -> Option<Duration> {
+        let ttl = self.letter.ttl?;
+        Some((self.accepted_at + ttl).saturating_sub(self.slept + now))
+    }
+
     /// When it is not worth delivering any more: after its time to live or the general time-out; when a mailbox keeps
     /// it, after its time to live, or as long as that does.
     pub(crate) fn end(&self, timeout: Duration) -> Duration {
@@ -234,8 +240,10 @@ pub(crate) enum Input {
     },
     /// Whether there is a network.
     Online(bool),
+    /// What a connection's lanes have brought, in the order in which it was read.
     Frames {
         peer: PeerId,
+        link: LinkId,
         batch: Vec<Result<Incoming, Rejection>>,
         bytes: usize,
     },
@@ -348,6 +356,8 @@ pub(crate) enum Output {
         peer: PeerId,
         link: LinkId,
         letter: Letter,
+        /// How long it is still worth writing, for one with a time to live; it may wait for its lane longer than that.
+        left: Option<Duration>,
     },
     /// A note to a mailbox, by this connection; part of it is to be signed and sealed.
     Mail {

@@ -209,7 +209,7 @@ impl Core {
             neighbour: mailbox,
             by_lane: true,
             groups: &self.groups,
-            has_room: self.has_room(),
+            room: self.room(),
         };
         match self.routing.inbox.check(now, frame, arrival, &self.settings.config) {
             Ok(Checked::NoRoom) => {

@@ -11,7 +11,7 @@ import { multiaddr } from "@multiformats/multiaddr";
 
 import { story } from "../support/story.mjs";
 import { Journal, within } from "../support/waiting.mjs";
-import { addressOf, startStrangerBehind } from "../strangers/behind-a-relay.mjs";
+import { addressOf, dialByWebRtc, startStrangerBehind } from "../strangers/behind-a-relay.mjs";
 import { framed, readFiveFields, readMoreFields, writeFiveFields, writeSigned } from "../strangers/frames.mjs";
 import { AGENT, LANE, startStranger, takeLanes } from "../strangers/stranger.mjs";
 import { startBrowser } from "./demo.mjs";
@@ -138,7 +138,7 @@ story("js-libp2p dials a page by WebRTC, and they have everything to say to each
   const met = await meet(scope, behindRelay(scope));
   const { relay, page, id, libp2p } = met;
   const [address, began] = [multiaddr(circuitTo(relay, id, "webrtc")), Date.now()];
-  const connection = await within(libp2p.dial(address), "js-libp2p's dial");
+  const connection = await dialByWebRtc(libp2p, address, (words) => context.diagnostic(words));
   context.diagnostic(`js-libp2p has the connection after ${Date.now() - began} ms`);
   assert.match(connection.remoteAddr.toString(), /\/webrtc\//);
   await page.directlyConnectedTo(libp2p.peerId.toString());
