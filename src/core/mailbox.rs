@@ -14,7 +14,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use super::{
-    Core, Now, Output,
+    Core, LinkId, Now, Output,
     frames::Way,
     routing::{self, Checked, DepositRow, Journal, MailRow},
 };
@@ -135,7 +135,7 @@ impl Core {
     }
 
     /// A neighbour said something as a mailbox, or to this one.
-    pub(super) fn mail_came(&mut self, now: Now, neighbour: PeerId, mail: Mail) {
+    pub(super) fn mail_came(&mut self, now: Now, neighbour: PeerId, link: LinkId, mail: Mail) {
         match mail {
             Mail::Deposited(deposited) => {
                 self.mailboxes.keeper.deposit(now, neighbour, deposited, &mut self.routing.journal);
@@ -143,12 +143,12 @@ impl Core {
             Mail::Collect(collect) => {
                 self.mailboxes.keeper.collect(now, neighbour, collect, &mut self.routing.journal);
             }
-            Mail::Answers(answers) => self.deposits_answered(now, neighbour, answers),
+            Mail::Answers(answers) => self.deposits_answered(now, neighbour, link, answers),
             Mail::Piece(piece) => match self.mailboxes.collector.came(&neighbour, &piece) {
-                Ok(true) => self.piece_came(now, neighbour, piece),
+                Ok(true) => self.piece_came(now, neighbour, link, piece),
                 Ok(false) => {}
                 Err(rejection) => {
-                    self.reject(now, neighbour, rejection, Way::Lane);
+                    self.reject(now, neighbour, rejection, Way::Lane(link));
                 }
             },
         }
@@ -161,7 +161,7 @@ impl Core {
         }
     }
 
-    fn deposits_answered(&mut self, now: Now, mailbox: PeerId, answers: Vec<Answer>) {
+    fn deposits_answered(&mut self, now: Now, mailbox: PeerId, link: LinkId, answers: Vec<Answer>) {
         let answered = self.mailboxes.depositor.answered(now, mailbox, answers);
         for (recipient, nonce, kept_for) in answered.kept {
             let outbox = &mut self.routing.outbox;
@@ -173,14 +173,14 @@ impl Core {
         }
         self.out.extend(answered.events.into_iter().map(Output::Event));
         if let Some(rejection) = answered.rejection {
-            self.reject(now, mailbox, rejection, Way::Lane);
+            self.reject(now, mailbox, rejection, Way::Lane(link));
         }
     }
 
-    fn piece_came(&mut self, now: Now, mailbox: PeerId, piece: Piece) {
+    fn piece_came(&mut self, now: Now, mailbox: PeerId, link: LinkId, piece: Piece) {
         let Piece { run, slot, content, .. } = piece;
         match content {
-            Sealed::Letter(frame) => self.letter_came(now, mailbox, (run, slot), frame),
+            Sealed::Letter(frame) => self.letter_came(now, (mailbox, link), (run, slot), frame),
             Sealed::Arrival { by, nonces } => {
                 self.arrived_by_mail(now, by, &nonces);
                 self.mailboxes.collector.taken(&mailbox, run, slot, None);
@@ -202,12 +202,13 @@ impl Core {
         self.changed.insert(by);
     }
 
-    fn letter_came(&mut self, now: Now, mailbox: PeerId, place: (u32, u64), frame: Frame) {
-        let (id, (run, slot)) = (frame.id, place);
+    fn letter_came(&mut self, now: Now, from: (PeerId, LinkId), place: (u32, u64), frame: Frame) {
+        let (id, (mailbox, link), (run, slot)) = (frame.id, from, place);
         let arrival = routing::Arrival {
             local: self.settings.local,
             neighbour: mailbox,
-            by_lane: true,
+            // As by the lane of its author, so that what comes by both is found.
+            lane: Some(link),
             groups: &self.groups,
             room: self.room(),
         };

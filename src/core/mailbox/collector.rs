@@ -5,7 +5,7 @@
 //! asked for again, so order holds.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     time::Duration,
 };
 
@@ -65,8 +65,8 @@ impl Collector {
 
     /// A connected node keeps mail for others: what it has for this one is asked for.
     pub(crate) fn found(&mut self, mailbox: PeerId) {
-        if !self.mailboxes.contains_key(&mailbox) {
-            self.mailboxes.insert(mailbox, Mailbox::default());
+        if let Entry::Vacant(place) = self.mailboxes.entry(mailbox) {
+            place.insert(Mailbox::default());
             self.again(&mailbox);
         }
     }
@@ -182,7 +182,8 @@ impl Collector {
 }
 
 // A note never names more than a mailbox reads.
-const _: () = assert!(LETTERS as usize <= Collect::MAX_TAKEN && LETTERS as usize <= Collect::MAX_CONFIRMATIONS);
+const _: () = assert!(LETTERS as usize <= Collect::MAX_TAKEN);
+const _: () = assert!(LETTERS as usize <= Collect::MAX_CONFIRMATIONS);
 
 #[cfg(test)]
 mod tests {
