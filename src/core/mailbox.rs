@@ -273,3 +273,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,11 @@ impl Collector {
         notes.collect()
     }
 
+    #[cfg(test)]
+    pub(super) fn run_of(&self, mailbox: &PeerId) -> Option<u32> {
+        self.mailboxes.get(mailbox).map(|mailbox| mailbox.run)
+    }
+
     /// Everything that was not taken is asked for again. What this side was about to say is kept: the slots are the same.
     fn again(&mut self, mailbox: &PeerId) {
         let Some(mailbox) = self.mailboxes.get_mut(mailbox) else { return };
