@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
-use super::super::{Input, NetworkEvent, PeerFacts, tests::Bench};
+use super::super::{Input, PeerFacts, tests::Bench};
 use super::*;
 use crate::{
+    event::NetworkEvent,
     frame::{Addressing, Content, Deposit, Incoming, Rejection, Taking},
     message::Priority,
     receipt::{QueueReason, ReceiptState},
