@@ -4,13 +4,13 @@
 //! Between connected peers payloads are not sealed end to end yet: they are protected on every connection by the
 //! transport's encryption, also past a relay, but a node that forwards gossip can read it.
 
+mod key;
 mod sealing;
 mod signature;
 mod tree;
 
-pub(crate) use sealing::{
-    MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SealingKey, can_seal_to, ed25519_key, is_sealed_len,
-};
+pub(crate) use key::{Author, AuthorKey, SigningKey};
+pub(crate) use sealing::{MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SealingKey, can_seal_to, is_sealed_len};
 pub(crate) use signature::{
     SIGNATURE_LEN, SignatureError, sign_arrival, sign_frame, sign_tree, signed_records, verify_arrival, verify_frame,
     verify_tree,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
 pub(crate) use mail::{Answer, Collect, Deposit, Deposited, Kept, Mail, Piece, Refusal, Sealed, Taking, ToMailbox};
-pub(crate) use spread::{Passing, Post, PostId, SpreadNote, Topic};
+pub(crate) use spread::{Beyond, Passing, Post, PostId, SpreadNote, Topic};
 
 use crate::{
     event::RejectReason,

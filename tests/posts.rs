@@ -146,6 +146,44 @@ async fn a_group_spreads_among_its_members_by_every_strategy() {
 }
 
 #[tokio::test]
+async fn a_groups_posts_cross_nodes_that_are_no_members() {
+    let nodes = nodes(5, [(0, 1), (1, 2), (2, 3), (3, 4)], Strategy::Gossip).await;
+    let group: cpc_net::GroupName = "readers".parse().expect("a name");
+    let mut streams = nodes.iter().map(NetworkHandler::messages).collect::<Vec<_>>();
+    let to_group = |node: &NetworkHandler, words: &'static str| {
+        let scope = BroadcastScope::Group(group.clone());
+        node.broadcast(Message::event(words), Priority::Medium, scope).expect("accepted");
+    };
+    // The first post waits until somebody takes it, who is three nodes away.
+    nodes[0].join_group(group.clone()).expect("joined");
+    to_group(&nodes[0], "there");
+    nodes[4].join_group(group.clone()).expect("joined");
+    let message = next(&mut streams[4]).await;
+    assert_eq!((message.payload, message.delivery), ("there".into(), Delivery::Group(group.clone())));
+    assert_eq!(message.sender, nodes[0].local_peer_id());
+    to_group(&nodes[4], "and back");
+    assert_eq!(text(&mut streams[0]).await, "and back");
+    // Who joins between hears what comes from then on; who carries hears nothing.
+    nodes[2].join_group(group.clone()).expect("joined");
+    to_group(&nodes[2], "me too");
+    for member in [0, 4] {
+        assert_eq!(text(&mut streams[member]).await, "me too");
+    }
+    to_group(&nodes[0], "to two");
+    for member in [2, 4] {
+        assert_eq!(text(&mut streams[member]).await, "to two");
+    }
+    nodes[0].broadcast(Message::event("to all"), Priority::Medium, BroadcastScope::All).expect("accepted");
+    for stream in &mut streams[1..] {
+        assert_eq!(text(stream).await, "to all");
+    }
+    assert!(streams.iter_mut().all(nothing_waits));
+    let carried = |node: usize| nodes[node].network_stats().propagation.carried;
+    assert_eq!([0, 1, 2, 3, 4].map(carried), [0, 4, 2, 4, 0]);
+    assert!(nodes.iter().all(|node| node.network_stats().rejections.values().all(|count| *count == 0)));
+}
+
+#[tokio::test]
 async fn posts_go_as_far_as_hops_are_allowed() {
     let network = network();
     let mut nodes = Vec::<NetworkHandler>::new();

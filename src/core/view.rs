@@ -5,6 +5,8 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use super::{Core, Now};
+#[cfg(test)]
+use crate::peer::ConnectionState;
 use crate::peer::PeerInfo;
 
 /// A peer's part of the snapshot. Times are kept as points, so that a snapshot read later is still true.
@@ -27,6 +29,28 @@ impl PeerView {
 
     pub(crate) fn info(&self) -> &PeerInfo {
         &self.info
+    }
+}
+
+#[cfg(test)]
+impl PeerView {
+    /// Of a peer of which nothing is known but the state of its connection.
+    pub(crate) fn of_a_stranger(peer: PeerId, state: ConnectionState) -> Self {
+        let info = PeerInfo {
+            peer,
+            state,
+            kind: None,
+            latency: None,
+            connections: 0,
+            addresses: Vec::new(),
+            agent: None,
+            connected_for: None,
+            retry_in: None,
+            waiting: 0,
+            score: 1.0,
+            relay: false,
+        };
+        Self { info, connected_since: None, retry_at: None }
     }
 }
 

@@ -237,7 +237,7 @@ pub(crate) fn is_sealed_len(length: usize) -> bool {
 
 /// The public key that a peer id holds: Ed25519 ones do (libp2p peer-ids spec, §Peer IDs: identity multihash up to 42
 /// bytes).
-pub(crate) fn ed25519_key(peer: &PeerId) -> Option<PublicKey> {
+fn ed25519_key(peer: &PeerId) -> Option<PublicKey> {
     const IDENTITY: u64 = 0;
     let hash = peer.as_ref();
     (hash.code() == IDENTITY).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok()).flatten()

@@ -10,7 +10,7 @@ use libp2p::{
 };
 
 use super::{gate, gossip, probes};
-use crate::{config::NetworkConfig, crypto::SealingKey, error::StartError, platform, transfers, transport, wire};
+use crate::{config::NetworkConfig, error::StartError, platform, transfers, transport, wire};
 
 /// What identify's protocol version begins with; the network's name follows.
 pub(super) const FAMILY: &str = "cpc/1.0.0/";
@@ -39,7 +39,6 @@ impl Behaviour {
         signaling: transport::Signaling,
     ) -> Result<Self, StartError> {
         let local = key.public().to_peer_id();
-        let sealing = SealingKey::of(key).expect("an identity's key is Ed25519");
         let connections = &config.connections;
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_established(Some(connections.max_connections))
@@ -55,7 +54,7 @@ impl Behaviour {
         let ping = ping::Config::new().with_interval(connections.ping_interval).with_timeout(connections.ping_timeout);
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            lanes: wire::Behaviour::new(key.clone(), sealing, config.limits.max_payload, config.mailbox.serve),
+            lanes: wire::Behaviour::new(key, config.limits.max_payload, config.mailbox.serve),
             transfers: transfers::Behaviour::new(&config.transfers),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),

@@ -1,5 +1,7 @@
 //! What is known, read from the last snapshot.
 
+use std::collections::BTreeMap;
+
 use libp2p::{Multiaddr, PeerId};
 
 use super::NetworkHandler;
@@ -26,7 +28,7 @@ impl NetworkHandler {
     /// Every known peer, the connected ones first.
     pub fn peers(&self) -> Vec<PeerInfo> {
         let (snapshot, now) = (self.inner.published.snapshot.load(), self.inner.clock.elapsed());
-        let mut peers = snapshot.peers.values().map(|view| view.at(now)).collect::<Vec<_>>();
+        let mut peers = snapshot.peers.iter().map(|view| view.at(now)).collect::<Vec<_>>();
         peers.sort_by_key(|info| (info.state != ConnectionState::Connected, info.peer));
         peers
     }
@@ -45,7 +47,7 @@ impl NetworkHandler {
             network: self.inner.config.network.clone(),
             phase: snapshot.phase,
             listen_addrs: snapshot.listen_addrs.clone(),
-            connected: snapshot.connected,
+            connected: snapshot.peers.connected(),
             known: snapshot.peers.len(),
             groups: self.groups().iter().cloned().collect(),
             uptime: snapshot.stopped_at.unwrap_or_else(|| self.inner.clock.elapsed()),
@@ -54,6 +56,7 @@ impl NetworkHandler {
 
     /// The counters since the start.
     pub fn network_stats(&self) -> NetworkStats {
-        self.inner.published.snapshot.load().stats.clone()
+        let snapshot = self.inner.published.snapshot.load();
+        NetworkStats { rejections: BTreeMap::clone(&snapshot.rejections), ..snapshot.stats.clone() }
     }
 }

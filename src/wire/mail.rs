@@ -3,21 +3,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::{
-    PeerId,
-    identity::{Keypair, SigningError},
-};
+use libp2p::{PeerId, identity::SigningError};
 use prost::Message as _;
 
 use super::{
     frame::{decode_verified, from_wire_range, malformed},
     generated::{self, Arrival, Confirmation, DepositAnswer, cpc_message::Kind},
     outgoing::{control_frame_of, message_frame, to_wire_range},
+    roots::Roots,
 };
 use crate::{
     crypto::{
-        MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SIGNATURE_LEN, SealingKey, ed25519_key, is_sealed_len, sign_arrival,
-        verify_arrival,
+        Author, AuthorKey, MAX_SEALED, MAX_SEALED_CONTENT, Purpose, SIGNATURE_LEN, SealingKey, is_sealed_len,
+        sign_arrival, verify_arrival,
     },
     event::RejectReason,
     frame::{
@@ -47,7 +45,11 @@ const MAX_RANGES: usize = 512;
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(super) fn sealed_frame(to: &ToMailbox, key: &Keypair, sealing: &SealingKey) -> Result<Option<Bytes>, SigningError> {
+pub(super) fn sealed_frame(
+    to: &ToMailbox,
+    key: &impl Author,
+    sealing: &SealingKey,
+) -> Result<Option<Bytes>, SigningError> {
     match to {
         ToMailbox::Deposit(deposit) => deposit_frame(deposit, key, sealing),
         ToMailbox::Collect(taking) => collect_frame(taking, key, sealing).map(Some),
@@ -59,7 +61,7 @@ pub(super) fn sealed_frame(to: &ToMailbox, key: &Keypair, sealing: &SealingKey) 
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-fn deposit_frame(deposit: &Deposit, key: &Keypair, sealing: &SealingKey) -> Result<Option<Bytes>, SigningError> {
+fn deposit_frame(deposit: &Deposit, key: &impl Author, sealing: &SealingKey) -> Result<Option<Bytes>, SigningError> {
     let letter = message_frame(&deposit.letter, key)?;
     let Ok(sealed) = sealing.seal(&deposit.recipient, Purpose::Letter, &letter) else { return Ok(None) };
     let deposit = generated::Deposit {
@@ -77,8 +79,8 @@ fn deposit_frame(deposit: &Deposit, key: &Keypair, sealing: &SealingKey) -> Resu
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-fn collect_frame(taking: &Taking, key: &Keypair, sealing: &SealingKey) -> Result<Bytes, SigningError> {
-    let recipient = Bytes::from(key.public().to_peer_id().to_bytes());
+fn collect_frame(taking: &Taking, key: &impl Author, sealing: &SealingKey) -> Result<Bytes, SigningError> {
+    let recipient = Bytes::from(key.peer_id().to_bytes());
     let mut confirmations = Vec::with_capacity(taking.arrived.len());
     for (author, nonces) in &taking.arrived {
         let signature = sign_arrival(author, nonces, key)?.into();
@@ -193,7 +195,7 @@ pub(super) fn open(piece: &mut Piece, local: &PeerId, sealing: &SealingKey, max_
 fn open_letter(sealed: &[u8], local: &PeerId, sealing: &SealingKey, max_payload: usize) -> Result<Sealed, Rejection> {
     let opened = sealing.open(Purpose::Letter, sealed).map_err(|error| wrong_seal(error.to_string()))?;
     // Whose frame it is says the frame alone: the mailbox vouches for nothing.
-    let incoming = decode_verified(&opened.content, *local, max_payload)?;
+    let incoming = decode_verified(&opened.content, *local, max_payload, &Roots::default())?;
     match incoming.content {
         Content::Message(frame @ Frame { authenticity: Authenticity::Signed, addressing: Addressing::Peer(_), .. })
             if incoming.acknowledged.is_empty() =>
@@ -216,7 +218,7 @@ fn open_arrival(sealed: &[u8], local: &PeerId, sealing: &SealingKey) -> Result<S
     }
     let by = peer(&arrival.recipient)?;
     let nonces = arrival.nonces.iter().map(from_wire_range).collect::<Vec<NonceRange>>();
-    let key = ed25519_key(&by).filter(|key| verify_arrival(local, &nonces, &arrival.signature, key));
+    let key = AuthorKey::of(&by).filter(|key| verify_arrival(local, &nonces, &arrival.signature, key));
     if key.is_none() || !opened.is_by(&by) {
         let detail = format!("it is not {by} who says that messages have arrived");
         return Err(Rejection::new(RejectReason::WrongSignature, detail));
@@ -244,6 +246,7 @@ fn to_millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::identity::Keypair;
     use proptest::prelude::*;
 
     use super::*;

@@ -48,7 +48,7 @@ pub(crate) struct Limits {
     /// Largest payload of an app's message, bytes.
     pub(crate) max_payload: usize,
     /// Whether this node keeps mail for others, and says so.
-    pub(crate) mailbox: bool,
+    pub(crate) serves_mail: bool,
 }
 
 /// Understands frames of one neighbour.

@@ -17,10 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures::{AsyncWrite, FutureExt as _, future::BoxFuture};
 use futures_timer::Delay;
-use libp2p::{
-    PeerId,
-    identity::{Keypair, SigningError},
-};
+use libp2p::{PeerId, identity::SigningError};
 use web_time::Instant;
 
 use super::{
@@ -33,7 +30,7 @@ use super::{
     pace::{OVERDUE, Pace},
 };
 use crate::{
-    crypto::SealingKey,
+    crypto::{Author as _, SealingKey, SigningKey},
     frame::{ControlContent, Letter, NonceRange, ToMailbox},
     message::Priority,
     platform,
@@ -139,7 +136,7 @@ impl<S> Lane<S> {
 
 /// The lanes out.
 pub(super) struct Writer<S> {
-    key: Keypair,
+    key: SigningKey,
     sealing: Arc<SealingKey>,
     ends: Ends,
     lanes: [Lane<S>; 3],
@@ -155,8 +152,8 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Writer<S> {
-    pub(super) fn new(neighbour: PeerId, key: Keypair, sealing: Arc<SealingKey>) -> Self {
-        let ends = Ends::new(key.public().to_peer_id(), neighbour);
+    pub(super) fn new(neighbour: PeerId, key: SigningKey, sealing: Arc<SealingKey>) -> Self {
+        let ends = Ends::new(key.peer_id(), neighbour);
         let lane =
             |priority| Lane { priority, state: State::Closed, queue: VecDeque::new(), write: None, pace: Pace::new() };
         Self {
@@ -372,7 +369,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         });
         if lane.queue.is_empty() {
             // An idle lane holds no memory.
-            lane.queue.shrink_to(4);
+            lane.queue = VecDeque::new();
         }
         lane.write = Some(Write { bytes: Ok(bytes), written: 0, counts });
     }
@@ -408,7 +405,7 @@ struct Sealing<'writer> {
     filling: &'writer mut Filling,
     /// What still has to travel along.
     acknowledge: Vec<NonceRange>,
-    key: &'writer Keypair,
+    key: &'writer SigningKey,
     ends: &'writer Ends,
     frames: Vec<u8>,
 }

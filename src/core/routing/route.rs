@@ -118,6 +118,8 @@ impl Ways {
         self.links.iter_mut().for_each(|link| link.in_doubt = true);
         let others = self.links.iter().map(|link| link.id).collect();
         let (round_trip, lanes) = (RoundTrip::default(), Default::default());
+        // Nearly every peer has one link only.
+        self.links.reserve_exact(1);
         let (id, kind) = (link.id, link.kind);
         self.links.push(LinkWay { id, kind, heard_at: now, in_doubt: false, round_trip, lanes });
         self.choose();

@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures::{executor::block_on, future::poll_fn, task::noop_waker};
+use libp2p::identity::Keypair;
 
 use super::*;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     },
 };
 
-const LIMITS: Limits = Limits { max_frame: 1 << 20, max_payload: 1 << 19, mailbox: false };
+const LIMITS: Limits = Limits { max_frame: 1 << 20, max_payload: 1 << 19, serves_mail: false };
 
 /// A stream's writing end: what it takes, up to what it has room for.
 #[derive(Clone)]
@@ -72,7 +73,7 @@ impl Lanes {
         let key = Keypair::generate_ed25519();
         let (author, recipient) = (key.public().to_peer_id(), PeerId::random());
         let sealing = Arc::new(SealingKey::of(&key).expect("Ed25519"));
-        let mut writer = Writer::new(recipient, key, sealing.clone());
+        let mut writer = Writer::new(recipient, SigningKey::new(&key), sealing.clone());
         let streams = [(); 3].map(|()| Stream::with_room(room));
         for (priority, stream) in Priority::ALL.into_iter().zip(&streams) {
             writer.opened(priority, stream.clone(), dialect);
