@@ -209,6 +209,7 @@ impl Core {
             neighbour: mailbox,
             // As by the lane of its author, so that what comes by both is found.
             lane: Some(link),
+            carried: false,
             groups: &self.groups,
             room: self.room(),
         };

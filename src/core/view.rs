@@ -49,6 +49,7 @@ impl PeerView {
             waiting: 0,
             score: 1.0,
             relay: false,
+            mailbox: false,
         };
         Self { info, connected_since: None, retry_at: None }
     }
