@@ -50,7 +50,7 @@ impl Place {
     }
 
     async fn node(&self, name: &str, at: &[&Multiaddr]) -> NetworkHandler {
-        let config = at.iter().fold(self.config(name), |config, address| config.bootstrap(&address.to_string()));
+        let config = at.iter().fold(self.config(name), |config, address| config.bootstrap(address.to_string()));
         let net = start(config).await;
         for address in at {
             let Some(libp2p::multiaddr::Protocol::P2p(peer)) = address.iter().last() else { panic!("no peer id") };
@@ -259,7 +259,7 @@ async fn what_is_short_lived_large_or_done_in_bulk_waits_for_the_peer_itself() {
     let bob_id = place.identity("bob").await;
     let mailbox = place.mailbox("mailbox", port).await;
     let at = known_address(&mailbox, port);
-    let config = place.config("alice").limits(|limits| limits.max_payload = 1 << 20).bootstrap(&at.to_string());
+    let config = place.config("alice").limits(|limits| limits.max_payload = 1 << 20).bootstrap(at.to_string());
     let alice = start(config).await;
     connected(&alice, mailbox.local_peer_id()).await;
 
@@ -297,7 +297,7 @@ async fn who_stops_leaves_what_waits_at_once() {
     let mailbox = place.mailbox("mailbox", port).await;
     let at = known_address(&mailbox, port);
     let config = place.config("alice").mailbox(|mailbox| mailbox.patience = Duration::from_secs(3600));
-    let alice = start(config.bootstrap(&at.to_string())).await;
+    let alice = start(config.bootstrap(at.to_string())).await;
     until(&alice, "a mailbox", |net| net.peer_info(&mailbox.local_peer_id()).is_some_and(|info| info.mailbox)).await;
     send(&alice, bob_id, "goodbye", Priority::Medium);
     alice.shutdown().await;
