@@ -76,6 +76,27 @@ async fn every_post_reaches_every_node_once_and_hardly_a_copy_is_wasted() {
 }
 
 #[tokio::test]
+async fn a_burst_of_posts_arrives_whole_and_once() {
+    let nodes = nodes(7, ring(7), Strategy::Gossip).await;
+    let mut streams = nodes.iter().map(NetworkHandler::messages).collect::<Vec<_>>();
+    // More than share one signature, and a large one among them that is signed by itself.
+    let words = |number: usize| if number == 77 { "x".repeat(40_000) } else { format!("post {number}") };
+    for number in 0..150 {
+        let message = Message::event(words(number));
+        nodes[0].broadcast(message, Priority::Medium, BroadcastScope::All).expect("accepted");
+    }
+    let expected = (0..150).map(words).collect::<std::collections::BTreeSet<_>>();
+    for messages in &mut streams[1..] {
+        let mut heard = std::collections::BTreeSet::new();
+        for _ in 0..150 {
+            assert!(heard.insert(text(messages).await), "nothing comes twice");
+        }
+        assert_eq!(heard, expected);
+    }
+    assert!(streams.iter_mut().all(nothing_waits));
+}
+
+#[tokio::test]
 async fn a_flood_reaches_every_node_once_too_and_may_be_the_default() {
     let nodes = nodes(8, ring(8), Strategy::Flood).await;
     everybody_gets(&nodes, 16, |number, author| {

@@ -79,8 +79,8 @@ pub(crate) struct Beyond {
 }
 
 impl Beyond {
-    /// Members that are named: enough for who asks to see that there is somebody besides itself and an author.
-    pub(crate) const MAX_MEMBERS: usize = 3;
+    /// Members that are named at most. A full list says that there may be more.
+    pub(crate) const MAX_MEMBERS: usize = 8;
 }
 
 impl SpreadNote {

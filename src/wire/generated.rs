@@ -379,7 +379,7 @@ pub struct Beyond {
     /// for how long the eldest of these has been a member, milliseconds
     #[prost(uint64, tag = "2")]
     pub since: u64,
-    /// PeerIds, the nearest first, three at most; none: nobody any more
+    /// PeerIds, the nearest first, eight at most; none: nobody any more
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub members: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// for each, how many nodes lie between that are no members, the sender among them

@@ -104,7 +104,7 @@ impl Spread {
 
     /// A post of this node's own. False when no neighbour wants it: then nothing has happened.
     pub(crate) fn post(&mut self, now: Now, post: &Post, random: &mut Random) -> bool {
-        if !self.neighbours.values().any(|neighbour| neighbour.takes(&post.topic, &self.local)) {
+        if !self.neighbours.values().any(|neighbour| self.takes(neighbour, &post.topic, &self.local)) {
             return false;
         }
         self.strategy(post.passing).posted += 1;
@@ -210,7 +210,7 @@ impl Spread {
             return;
         }
         let takes = |peer: &PeerId, neighbour: &Neighbour| {
-            Some(*peer) != from && *peer != post.author && neighbour.takes(&post.topic, &post.author)
+            Some(*peer) != from && *peer != post.author && self.takes(neighbour, &post.topic, &post.author)
         };
         let takers = self.neighbours.iter().filter(|(peer, neighbour)| takes(peer, neighbour)).map(|(peer, _)| *peer);
         let takers = takers.collect::<Vec<_>>();

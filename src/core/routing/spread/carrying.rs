@@ -2,14 +2,14 @@
 //!
 //! A node that is no member of a group tells each neighbour which members it reaches by the others, and how many nodes
 //! lie between that are no members either: a distance vector with split horizon (as in RFC 2453). Members are told by
-//! name, the nearest few of them, so a post goes only where somebody else than its author waits for it, and a node in a
-//! ring doesn't take itself for company. Words that go round rise by one each time and end at the limit.
+//! name, the nearest few of them, so a post goes only where somebody waits for it who is not its author and no neighbour
+//! of one's own, and a node in a ring doesn't take itself for company. Words that go round rise by one each time and end at the limit.
 //!
 //! Who carries a post verifies it, remembers it and hands it on like any other; its app doesn't see it.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Now, PeerId, Post, Spread, Topic};
+use super::{Neighbour, Now, PeerId, Post, Spread, Topic};
 use crate::{frame::Beyond, message::GroupName};
 
 /// Groups that a node carries without being a member. Those that come when it carries so many stay as they are: their
@@ -26,9 +26,11 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Whether somebody waits there for what an author posts.
-    pub(super) fn leads_beyond(&self, author: &PeerId) -> bool {
-        self.members.iter().any(|(member, _)| member != author)
+    /// Whether somebody waits there for what an author posts, besides those who get it anyway. Of a list that is full,
+    /// those may be the ones that are not named.
+    fn leads_beyond(&self, author: &PeerId, gets_it_anyway: impl Fn(&PeerId) -> bool) -> bool {
+        let mut others = self.members.iter().filter(|(member, _)| member != author);
+        others.any(|(member, _)| self.members.len() >= Beyond::MAX_MEMBERS || !gets_it_anyway(member))
     }
 }
 
@@ -42,11 +44,26 @@ struct Leads {
 }
 
 impl Spread {
+    /// Whether a neighbour wants an author's posts: for itself, or for somebody beyond it.
+    pub(super) fn takes(&self, neighbour: &Neighbour, topic: &Topic, author: &PeerId) -> bool {
+        if !neighbour.heard {
+            return false;
+        }
+        if neighbour.topics.contains_key(topic) {
+            return true;
+        }
+        let Topic::Group(group) = topic else { return false };
+        let is_member = |peer: &PeerId| {
+            self.neighbours.get(peer).is_some_and(|neighbour| neighbour.heard && neighbour.topics.contains_key(topic))
+        };
+        neighbour.beyond.get(group).is_some_and(|reach| reach.leads_beyond(author, is_member))
+    }
+
     /// Whether a post goes on from here to somebody but the neighbour it came from.
     pub(super) fn carries(&self, post: &Post, from: PeerId) -> bool {
         let Topic::Group(group) = &post.topic else { return false };
         self.carried.contains(group)
-            && self.neighbours.iter().any(|(peer, one)| *peer != from && one.takes(&post.topic, &post.author))
+            && self.neighbours.iter().any(|(peer, one)| *peer != from && self.takes(one, &post.topic, &post.author))
     }
 
     /// Takes in what a neighbour says it reaches. Returns the groups of which that is news, and since when the members

@@ -174,7 +174,11 @@ impl Spread {
     fn catch_up(&mut self, now: Now, peer: PeerId, topic: &Topic, since: Duration) {
         let at = now.since_start.saturating_sub(since.saturating_add(ON_ITS_WAY));
         for id in self.posts.since(topic, at) {
-            self.tell_of(now, peer, id);
+            let author = self.posts.get(&id).map(|kept| kept.post.author);
+            let wanted = |neighbour| author.is_some_and(|author| self.takes(neighbour, topic, &author));
+            if self.neighbours.get(&peer).is_some_and(wanted) {
+                self.tell_of(now, peer, id);
+            }
         }
     }
 
@@ -189,13 +193,16 @@ impl Spread {
 
     fn wants(&mut self, now: Now, peer: PeerId, id: &PostId) {
         let Some(kept) = self.posts.get(id) else { return };
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let takes = |neighbour| self.takes(neighbour, &kept.post.topic, &kept.post.author);
+        if !self.neighbours.get(&peer).is_some_and(takes) {
+            return;
+        }
         let late = super::is_over(kept.post.expires_at, now);
         let post = kept.post.clone();
         let hops = if post.author == self.local { 0 } else { kept.hops.saturating_add(1) };
-        if !neighbour.takes(&post.topic, &post.author) || late || hops > self.config.max_hops {
+        let Some(neighbour) = self.neighbours.get_mut(&peer).filter(|_| !late && hops <= self.config.max_hops) else {
             return;
-        }
+        };
         neighbour.gladness = (neighbour.gladness + 1.0) / 2.0;
         self.trees.graft(&(post.topic.clone(), post.author), &peer);
         self.stats.answered += 1;

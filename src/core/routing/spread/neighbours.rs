@@ -77,15 +77,6 @@ impl Neighbour {
         }
     }
 
-    /// Whether it wants an author's posts: for itself, or for somebody beyond it.
-    pub(super) fn takes(&self, topic: &Topic, author: &PeerId) -> bool {
-        let beyond = || match topic {
-            Topic::Group(group) => self.beyond.get(group).is_some_and(|reach| reach.leads_beyond(author)),
-            Topic::All => false,
-        };
-        self.heard && (self.topics.contains_key(topic) || beyond())
-    }
-
     /// Tells of a post with one of the next rounds.
     pub(super) fn tell_of(&mut self, now: Duration, id: PostId) {
         if self.news.len() < MAX_NEWS {

@@ -88,6 +88,47 @@ fn dead_ends_carry_nothing() {
 }
 
 #[test]
+fn members_that_know_each_other_need_no_carrier() {
+    let mut net = Net::new(4, 6, |_| {});
+    for one in 0..6 {
+        for other in 0..one {
+            net.connect(one, other);
+        }
+    }
+    for member in 0..4 {
+        net.join(member, "readers");
+    }
+    net.pass(SECOND);
+    for author in 0..4 {
+        let post = net.post(author, group(), Passing::Gossip).expect("taken");
+        net.pass(SECOND);
+        assert_eq!(net.reached(&post), 3);
+    }
+    assert_eq!(net.sum(|stats| stats.carried), 0);
+}
+
+#[test]
+fn a_member_behind_a_crowd_is_not_forgotten() {
+    // More members than are named, who all know each other and one carrier, behind which one more is.
+    let mut net = Net::new(5, 14, |_| {});
+    for one in 0..12 {
+        for other in 0..one {
+            net.connect(one, other);
+        }
+        net.connect(one, 12);
+        net.join(one, "readers");
+    }
+    net.connect(12, 13);
+    net.join(13, "readers");
+    net.pass(SECOND);
+    for author in [0, 7, 13] {
+        let post = net.post(author, group(), Passing::Gossip).expect("taken");
+        net.pass(2 * SECOND);
+        assert_eq!(net.reached(&post), 12);
+    }
+}
+
+#[test]
 fn a_way_that_breaks_is_made_good_by_another() {
     // Two ways between two members, each over nodes that are none.
     let mut net = Net::new(3, 6, |_| {});
