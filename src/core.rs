@@ -13,12 +13,14 @@
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
 //! - `transfers`: which payloads are under way, and when a cut one is tried again.
 //! - `keeping`: what of messages outlives the node.
-//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip.
+//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip; `bridges`: when others' posts go over to
+//!   strangers.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
 //! - `wakes`: what a sleep, or another network, changes.
 //! - `health`: counters.
 
+mod bridges;
 mod connections;
 mod dialling;
 mod discovery;
@@ -39,7 +41,8 @@ mod view;
 mod wakes;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -55,6 +58,7 @@ pub(crate) use routing::Restored;
 pub(crate) use transfers::{Judgement, TransferInput, TransferOutput};
 pub(crate) use view::PeerView;
 
+use bridges::Bridges;
 use connections::Connections;
 use discovery::Discovery;
 use health::Health;
@@ -87,6 +91,7 @@ pub(crate) struct Core {
     trust: Trust,
     upgrades: Upgrades,
     health: Health,
+    bridges: Bridges,
     groups: BTreeSet<GroupName>,
     random: Random,
     /// When shutdown gives up waiting for what is queued.
@@ -112,6 +117,7 @@ impl Core {
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
+            bridges: Bridges::new(settings.local),
             groups: BTreeSet::new(),
             random: Random::new(settings.seed),
             draining_until: None,
@@ -159,6 +165,7 @@ impl Core {
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
             self.routing.spread.next_deadline(),
+            self.bridges.next_deadline(),
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),
@@ -185,7 +192,12 @@ impl Core {
         view::of(self, now, peer)
     }
 
-    /// The counters.
+    /// How often frames were rejected, by the reason's name.
+    pub(crate) fn rejections(&self) -> Arc<BTreeMap<&'static str, u64>> {
+        self.health.rejections.clone()
+    }
+
+    /// The counters, but those of rejections.
     pub(crate) fn stats(&self) -> NetworkStats {
         NetworkStats {
             outbox: self.routing.outbox.len(),

@@ -3,9 +3,11 @@
 //! End-to-end sealing of payloads is not here yet; until it is, a payload is protected on every connection by the
 //! transport's encryption, also past a relay, but a node that forwards gossip can read it.
 
+mod key;
 mod signature;
 mod tree;
 
+pub(crate) use key::{Author, AuthorKey, SigningKey};
 pub(crate) use signature::{
     SIGNATURE_LEN, SignatureError, sign_frame, sign_tree, signed_records, verify_frame, verify_tree,
 };

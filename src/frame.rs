@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
-pub(crate) use spread::{Passing, Post, PostId, SpreadNote, Topic};
+pub(crate) use spread::{Beyond, Passing, Post, PostId, SpreadNote, Topic};
 
 use crate::{
     event::RejectReason,

@@ -101,6 +101,7 @@ impl NetworkConfig {
 
         let propagation = &self.propagation;
         number("propagation.max_hops", propagation.max_hops, 1, 64, "hops")?;
+        number("propagation.max_carriers", propagation.max_carriers, 0, 64, "nodes")?;
         number("propagation.gossip_factor", propagation.gossip_factor, 0.1, 1.0, "of the neighbours")?;
         number("propagation.batch_size", propagation.batch_size, 1, 1000, "posts")?;
         time("propagation.round", propagation.round, SECOND / 100, MINUTE)?;

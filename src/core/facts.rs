@@ -35,6 +35,7 @@ impl Core {
                 self.health.stats.broadcasts_dropped += self.routing.pending.failed(now, message);
             }
             Input::PublishDropped => self.health.stats.broadcasts_dropped += 1,
+            Input::StrangerListens => self.bridges.somebody_listens(),
             Input::Subscribed { topic } => self.routing.pending.somebody_listens(now, &topic),
             Input::JoinGroup { group } => {
                 self.groups.insert(group.clone());

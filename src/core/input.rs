@@ -266,6 +266,8 @@ pub(crate) enum Input {
     },
     /// A post could not leave, and can't be tried again.
     PublishDropped,
+    /// A stranger takes part in gossip, whatever it listens to.
+    StrangerListens,
     /// A stranger listens to a topic.
     Subscribed {
         topic: Topic,

@@ -27,6 +27,8 @@ impl Core {
         }
         self.post_again(now);
         self.routing.spread.tick(now);
+        let due = self.bridges.due(now);
+        self.out.extend(due.into_iter().map(|(post, hops)| Output::Bridge { post, hops }));
         let connections = &mut self.connections;
         self.upgrades.tick(now, connections, &mut self.out);
         self.discovery.tick(now, connections, &mut self.random, &mut self.out);
@@ -38,6 +40,8 @@ impl Core {
             self.draining_until = Some(now.since_start + self.settings.config.delivery.drain_timeout);
             let (transfers, world) = self.transfers_and_world(now);
             transfers.drain(world);
+            let waiting = self.bridges.all();
+            self.out.extend(waiting.into_iter().map(|(post, hops)| Output::Bridge { post, hops }));
         }
     }
 

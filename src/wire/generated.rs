@@ -355,6 +355,24 @@ pub struct Spread {
     /// posts that the sender had already when they came
     #[prost(bytes = "bytes", tag = "6")]
     pub enough: ::prost::bytes::Bytes,
+    /// members of groups that the sender is none of, and reaches
+    #[prost(message, repeated, tag = "7")]
+    pub beyond: ::prost::alloc::vec::Vec<Beyond>,
+}
+/// Whom a node that is no member of a group reaches of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Beyond {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// for how long the eldest of these has been a member, milliseconds
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    /// PeerIds, the nearest first, eight at most; none: nobody any more
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub members: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// for each, how many nodes lie between that are no members, the sender among them
+    #[prost(uint32, repeated, tag = "4")]
+    pub between: ::prost::alloc::vec::Vec<u32>,
 }
 /// That a node takes part in a topic.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -16,10 +16,7 @@ use std::{
 use bytes::Bytes;
 use futures::{AsyncWrite, FutureExt as _, future::BoxFuture};
 use futures_timer::Delay;
-use libp2p::{
-    PeerId,
-    identity::{Keypair, SigningError},
-};
+use libp2p::{PeerId, identity::SigningError};
 use web_time::Instant;
 
 use super::{
@@ -31,6 +28,7 @@ use super::{
     pace::{OVERDUE, Pace},
 };
 use crate::{
+    crypto::{Author as _, SigningKey},
     frame::{ControlContent, Letter, NonceRange},
     message::Priority,
     platform,
@@ -131,7 +129,7 @@ impl<S> Lane<S> {
 
 /// The lanes out.
 pub(super) struct Writer<S> {
-    key: Keypair,
+    key: SigningKey,
     ends: Ends,
     lanes: [Lane<S>; 3],
     acknowledge: Vec<NonceRange>,
@@ -146,8 +144,8 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Writer<S> {
-    pub(super) fn new(neighbour: PeerId, key: Keypair) -> Self {
-        let ends = Ends::new(key.public().to_peer_id(), neighbour);
+    pub(super) fn new(neighbour: PeerId, key: SigningKey) -> Self {
+        let ends = Ends::new(key.peer_id(), neighbour);
         let lane =
             |priority| Lane { priority, state: State::Closed, queue: VecDeque::new(), write: None, pace: Pace::new() };
         Self {
@@ -374,7 +372,7 @@ struct Sealing<'writer> {
     filling: &'writer mut Filling,
     /// What still has to travel along.
     acknowledge: Vec<NonceRange>,
-    key: &'writer Keypair,
+    key: &'writer SigningKey,
     ends: &'writer Ends,
     frames: Vec<u8>,
 }

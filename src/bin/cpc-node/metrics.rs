@@ -100,10 +100,11 @@ fn register_posts(registry: &mut Registry, stats: &PropagationStats) {
     for (name, help, figure) in figures {
         registry.register(name, help, labelled("strategy", strategies.map(|(name, of)| (name, figure(of)))));
     }
-    let plain: [(&str, &str, u64); 5] = [
+    let plain: [(&str, &str, u64); 6] = [
         ("posts_told", "Posts that a neighbour was only told of", stats.told),
         ("posts_asked", "Posts that were missed and asked for", stats.asked),
         ("posts_answered", "Posts that neighbours got on their asking", stats.answered),
+        ("posts_carried", "Posts of groups that this node is no member of, handed on for others", stats.carried),
         ("posts_shed", "Posts dropped for a neighbour that was too slow", stats.shed),
         ("posts_at_hop_limit", "Posts that had been forwarded often enough", stats.at_hop_limit),
     ];

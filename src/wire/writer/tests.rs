@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures::{executor::block_on, future::poll_fn, task::noop_waker};
+use libp2p::identity::Keypair;
 
 use super::*;
 use crate::{
@@ -71,7 +72,7 @@ impl Lanes {
     fn open(dialect: Dialect, room: usize) -> Self {
         let key = Keypair::generate_ed25519();
         let (author, recipient) = (key.public().to_peer_id(), PeerId::random());
-        let mut writer = Writer::new(recipient, key);
+        let mut writer = Writer::new(recipient, SigningKey::new(&key));
         let streams = [(); 3].map(|()| Stream::with_room(room));
         for (priority, stream) in Priority::ALL.into_iter().zip(&streams) {
             writer.opened(priority, stream.clone(), dialect);
