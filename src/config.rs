@@ -21,6 +21,7 @@
 mod builder;
 mod check;
 mod durations;
+mod mailbox;
 mod propagation;
 mod source;
 mod transfers;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::NetworkConfigBuilder;
 pub(crate) use durations::{millis, optional_millis};
+pub use mailbox::MailboxConfig;
 pub use propagation::{PropagationConfig, Strategy};
 pub use transfers::TransfersConfig;
 
@@ -72,6 +74,8 @@ pub struct NetworkConfig {
     pub connections: ConnectionsConfig,
     /// How long delivery is tried.
     pub delivery: DeliveryConfig,
+    /// Messages for peers that are away: leaving them at mailboxes, and being one.
+    pub mailbox: MailboxConfig,
     /// How broadcasts spread.
     pub propagation: PropagationConfig,
     /// Payloads that are streamed from a reader into a writer.
@@ -96,6 +100,7 @@ impl Default for NetworkConfig {
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
+            mailbox: MailboxConfig::default(),
             propagation: PropagationConfig::default(),
             transfers: TransfersConfig::default(),
             bandwidth: BandwidthConfig::default(),

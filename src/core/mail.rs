@@ -26,7 +26,11 @@ impl Core {
 
     /// Moves a peer's mail on: onto its lanes when it is connected, else towards a connection.
     pub(super) fn deliver_mail(&mut self, now: Now, peer: PeerId) {
-        match self.connections.state(&peer) {
+        let state = self.connections.state(&peer);
+        if state != ConnectionState::Connected {
+            self.mail_waits(now, peer);
+        }
+        match state {
             ConnectionState::Connected => {
                 let left = self.routing.outbox.pump(now, peer, &mut self.out);
                 for priority in Priority::ALL {

@@ -111,6 +111,7 @@ impl Bench {
             accepted_at: self.now.since_start,
             slept: Duration::ZERO,
             signed: None,
+            kept: None,
         }
     }
 }
@@ -355,6 +356,7 @@ fn neighbours_are_told_of_each_other_and_only_news_is_passed_on() {
         same_network: Some(true),
         speaks_cpc: true,
         relay: false,
+        mailbox: false,
         signals_webrtc: false,
     };
     for peer in [one, two] {
@@ -400,6 +402,7 @@ fn places_are_reserved_at_relays_and_again_when_they_are_lost() {
         same_network: Some(true),
         speaks_cpc: true,
         relay: true,
+        mailbox: false,
         signals_webrtc: false,
     };
     let reserved =
@@ -495,6 +498,7 @@ fn a_node_of_another_network_is_let_go_for_good() {
         same_network: Some(false),
         speaks_cpc: true,
         relay: false,
+        mailbox: false,
         signals_webrtc: false,
     };
     assert!(bench.handle(Input::Identified { peer, facts }).contains(&Output::ClosePeer(peer)));

@@ -233,6 +233,7 @@ mod tests {
                 same_network: Some(true),
                 speaks_cpc: true,
                 relay: false,
+                mailbox: false,
                 signals_webrtc,
             };
             let mut outputs = self.handle(Input::Identified { peer: self.peer, facts });

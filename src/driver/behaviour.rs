@@ -54,7 +54,7 @@ impl Behaviour {
         let ping = ping::Config::new().with_interval(connections.ping_interval).with_timeout(connections.ping_timeout);
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            lanes: wire::Behaviour::new(key, config.limits.max_payload),
+            lanes: wire::Behaviour::new(key, config.limits.max_payload, config.mailbox.serve),
             transfers: transfers::Behaviour::new(&config.transfers, &config.bandwidth),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),

@@ -196,6 +196,7 @@ impl Driver {
             same_network,
             speaks_cpc: info.protocols.contains(&wire::PROTOCOL),
             relay: info.protocols.contains(&relay::HOP_PROTOCOL_NAME),
+            mailbox: info.protocols.contains(&wire::MAILBOX_PROTOCOL),
             signals_webrtc: info.protocols.contains(&transport::SIGNALING_PROTOCOL),
             addresses: info.listen_addrs,
         };

@@ -8,11 +8,13 @@
 //! - `queue`: the three lanes to a peer, and the handing over to its links.
 //! - `links`: what becomes of the connections.
 //! - `ends`: how messages end.
+//! - `kept`: of what a mailbox keeps a copy.
 //! - `shed`: what gives way when there is too much.
 //!
 //! One timer serves a peer, however many messages wait for it.
 
 mod ends;
+mod kept;
 mod lane;
 mod links;
 mod queue;
@@ -31,7 +33,7 @@ use libp2p::PeerId;
 use super::bandwidth::Budget;
 use crate::{
     config::{DeliveryConfig, LimitsConfig, NetworkConfig},
-    core::{Now, Output, input::OutgoingMessage},
+    core::{LinkId, Now, Output, input::OutgoingMessage},
     frame::{ControlContent, NonceRange},
     message::Priority,
     receipt::ReceiptState,
@@ -96,7 +98,11 @@ impl Outbox {
             queue.unreceipted += 1;
         }
         let (nonce, lane) = (message.letter.nonce, message.letter.priority.lane());
-        let general = message.accepted_at + self.config.timeout;
+        // What a mailbox keeps ends at a time of its own only.
+        let general = match message.kept {
+            Some(_) => Duration::MAX,
+            None => message.accepted_at + self.config.timeout,
+        };
         queue.note_end(lane, nonce, message.end(self.config.timeout), general);
         let mut entry = Entry::new(message, receipt);
         if queue.ways.is_empty() {
@@ -115,11 +121,11 @@ impl Outbox {
             let Some(queue) = self.queues.get_mut(&peer) else { continue };
             let mut ends = BTreeSet::new();
             for (lane, messages) in queue.lanes.iter_mut().enumerate() {
-                for entry in messages.iter_mut().filter(|entry| entry.message.letter.ttl.is_some()) {
+                for entry in messages.iter_mut().filter(|entry| entry.message.has_own_end()) {
                     entry.message.slept += slept;
                     let (end, general) =
                         (entry.message.end(self.config.timeout), entry.message.accepted_at + self.config.timeout);
-                    if end < general {
+                    if end < general || entry.message.kept.is_some() {
                         ends.insert((end, lane, entry.nonce()));
                     }
                 }
@@ -183,6 +189,11 @@ impl Outbox {
         if let Some(queue) = self.queues.get_mut(&peer) {
             queue.tell_connected(out);
         }
+    }
+
+    /// The best link to a peer for something below the app, which it then carries. `None` when there is no link.
+    pub(crate) fn link_for(&mut self, peer: PeerId, priority: Priority) -> Option<LinkId> {
+        self.queues.get_mut(&peer)?.ways.control(priority)
     }
 
     /// Sends a frame below the app, past the waiting messages, by the best link. Without a link it is not sent: whom it

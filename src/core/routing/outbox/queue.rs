@@ -168,7 +168,7 @@ impl Queue {
     /// Tells the messages that were told to wait for a connection that now they only wait for their turn.
     pub(super) fn tell_connected(&mut self, out: &mut impl Extend<Output>) {
         let waiting = self.lanes.iter_mut().flat_map(Lane::waiting_mut);
-        let told = waiting.filter(|entry| entry.told == Told::Waits(Why::NotConnected));
+        let told = waiting.filter(|entry| matches!(entry.told, Told::Waits(Why::NotConnected | Why::Kept)));
         told.for_each(|entry| tell(entry, Why::Turn, out));
     }
 
@@ -223,11 +223,14 @@ impl Queue {
 
 /// Tells a message's receipt why it waits, unless it knows.
 pub(super) fn tell(entry: &mut Entry, why: Why, out: &mut impl Extend<Output>) {
+    let kept = entry.message.kept.as_ref().and_then(|kept| kept.at.first().copied());
+    let why = if why == Why::NotConnected && kept.is_some() { Why::Kept } else { why };
     if !entry.receipt || entry.told == Told::Waits(why) {
         return;
     }
     entry.told = Told::Waits(why);
     let why = match why {
+        Why::Kept => kept.map_or(QueueReason::NotConnected, |at| QueueReason::Mailbox { at }),
         Why::Turn => QueueReason::Turn,
         Why::NotConnected => QueueReason::NotConnected,
         Why::OverBudget => QueueReason::OverBudget,
