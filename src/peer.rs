@@ -223,8 +223,9 @@ pub struct NetworkStats {
     /// Received messages that no subscriber took in time, and posts that came faster than they could be checked.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub messages_missed: u64,
-    /// Direct messages that were not taken, because the app had not confirmed enough of the earlier ones, or because they
-    /// could not be stored. Their senders bring them again.
+    /// Direct messages that were not taken, because the app had not confirmed enough of the earlier ones, because they could
+    /// not be stored, or because an earlier one of the same lane was not and has to come first. Their senders bring them
+    /// again.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub messages_deferred: u64,
     /// Direct messages that are kept until the app has confirmed them.

@@ -55,7 +55,7 @@ impl Core {
                 self.health.stats.connections_opened += 1;
                 let address = link.address.clone();
                 let outbound = link.outbound;
-                self.routing.outbox.link_opened(peer, &link);
+                self.routing.outbox.link_opened(now, peer, &link, &mut self.out);
                 self.connections.link_opened(now, peer, link, dial, &mut self.out);
                 if let Some(dial) = dial {
                     self.upgrades.dial_succeeded(dial);
@@ -81,6 +81,7 @@ impl Core {
                 self.upgrades.look(now, peer, &self.connections);
                 self.discovery.link_closed(now, peer, self.connections.state(&peer) == ConnectionState::Connected);
                 self.health.stats.messages_failed += self.routing.outbox.link_closed(peer, link, &mut self.out);
+                self.routing.inbox.link_closed(link);
                 self.link_of_neighbour_closed(now, peer);
                 self.changed.insert(peer);
                 // Who has said goodbye is left alone for a moment, also with mail.
@@ -100,21 +101,24 @@ impl Core {
             }
             Input::Pinged { peer, link, latency } => {
                 self.connections.pinged(peer, latency, &mut self.out);
-                self.routing.outbox.pinged(peer, link, latency);
                 self.changed.insert(peer);
+                if self.routing.outbox.pinged(now, peer, link, latency) {
+                    self.deliver_mail(now, peer);
+                }
             }
             Input::PingFailed { link } => self.ping_failed(now, link),
             Input::ProbeFailed { link } => self.out.push_back(Output::CloseLink(link)),
             Input::Woken { slept } => self.woken(now, slept),
             Input::Online(online) => self.online(now, online),
-            Input::Frames { peer, batch, bytes } => {
+            Input::Frames { peer, link, batch, bytes } => {
                 self.health.stats.bytes_received += bytes as u64;
+                let other_way = self.routing.outbox.heard(now, peer, link);
                 let room = batch.iter().flatten().any(|incoming| !incoming.acknowledged.is_empty());
                 for result in batch {
-                    self.frame(now, peer, result);
+                    self.frame(now, peer, link, result);
                 }
                 // What waited because so much was unacknowledged can leave.
-                if room {
+                if room || other_way {
                     self.deliver_mail(now, peer);
                 }
             }

@@ -2,7 +2,7 @@
 
 use libp2p::PeerId;
 
-use super::{Core, GossipVerdict, Now, Output, routing};
+use super::{Core, GossipVerdict, LinkId, Now, Output, routing};
 use crate::{
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Frame, Incoming, Rejection},
@@ -15,8 +15,8 @@ const REPLY_SCORE: f32 = 0.3;
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// From its author, for this node.
-    Lane,
+    /// From its author, for this node, by this connection.
+    Lane(LinkId),
     /// As a post that a neighbour passed on.
     Post,
     /// As a post, by a stranger's gossip.
@@ -25,11 +25,11 @@ pub(super) enum Way {
 
 impl Core {
     /// One frame from a neighbour.
-    pub(super) fn frame(&mut self, now: Now, neighbour: PeerId, result: Result<Incoming, Rejection>) {
+    pub(super) fn frame(&mut self, now: Now, neighbour: PeerId, link: LinkId, result: Result<Incoming, Rejection>) {
         let incoming = match result {
             Ok(incoming) => incoming,
             Err(rejection) => {
-                self.reject(now, neighbour, rejection, Way::Lane);
+                self.reject(now, neighbour, rejection, Way::Lane(link));
                 return;
             }
         };
@@ -41,13 +41,13 @@ impl Core {
         }
         match incoming.content {
             Content::Message(frame) => {
-                self.take(now, neighbour, frame, Way::Lane);
+                self.take(now, neighbour, frame, Way::Lane(link));
             }
             Content::Post(post) => self.post_came(now, neighbour, post),
             Content::Spread(note) => self.note_came(now, neighbour, note),
             Content::PeerList { records, forged } => {
                 for rejection in forged {
-                    self.reject(now, neighbour, rejection, Way::Lane);
+                    self.reject(now, neighbour, rejection, Way::Lane(link));
                 }
                 self.changed.extend(records.iter().map(|record| record.peer));
                 let told = self.discovery.told_of(now, neighbour, records, &mut self.out);
@@ -77,9 +77,9 @@ impl Core {
         let context = routing::Arrival {
             local: self.settings.local,
             neighbour,
-            by_lane: way == Way::Lane,
+            lane: if let Way::Lane(link) = way { Some(link) } else { None },
             groups: &self.groups,
-            has_room: self.has_room(),
+            room: self.room(),
         };
         match self.routing.inbox.check(now, frame, context, &self.settings.config) {
             Ok(checked) => self.checked(neighbour, checked),
@@ -93,7 +93,7 @@ impl Core {
             rejection.reason,
             RejectReason::Expired | RejectReason::TooManyHops | RejectReason::Replayed | RejectReason::UnknownGroup
         );
-        if late && (way != Way::Lane || self.connections.is_waking(now)) {
+        if late && (!matches!(way, Way::Lane(_)) || self.connections.is_waking(now)) {
             // Whoever passed it on may have had it in time, and need not know better. So may have a neighbour whose
             // frames waited while this node slept.
             return GossipVerdict::Ignore;

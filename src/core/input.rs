@@ -98,6 +98,12 @@ pub(crate) struct OutgoingMessage {
 }
 
 impl OutgoingMessage {
+    /// What is left of its time to live, if it has one.
+    pub(crate) fn time_left(&self, now: Duration) -> Option<Duration> {
+        let ttl = self.letter.ttl?;
+        Some((self.accepted_at + ttl).saturating_sub(self.slept + now))
+    }
+
     /// When it is not worth delivering any more: after its time to live or the general time-out.
     pub(crate) fn end(&self, timeout: Duration) -> Duration {
         self.accepted_at + self.letter.ttl.map_or(timeout, |ttl| ttl.saturating_sub(self.slept).min(timeout))
@@ -210,8 +216,10 @@ pub(crate) enum Input {
     },
     /// Whether there is a network.
     Online(bool),
+    /// What a connection's lanes have brought, in the order in which it was read.
     Frames {
         peer: PeerId,
+        link: LinkId,
         batch: Vec<Result<Incoming, Rejection>>,
         bytes: usize,
     },
@@ -324,6 +332,8 @@ pub(crate) enum Output {
         peer: PeerId,
         link: LinkId,
         letter: Letter,
+        /// How long it is still worth writing, for one with a time to live; it may wait for its lane longer than that.
+        left: Option<Duration>,
     },
     /// A frame below the app, by this connection.
     Control {

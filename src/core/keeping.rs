@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use super::{
     Core, GossipVerdict, Now, Output,
     input::OutgoingMessage,
-    routing::{Checked, Restored},
+    routing::{Checked, Restored, Room},
 };
 use crate::{
     error::DeliveryError,
@@ -60,15 +60,19 @@ impl Core {
     /// The app is done with all messages up to this one.
     pub(super) fn confirmed(&mut self, serial: u64) {
         self.routing.held.confirm(serial, &mut self.routing.journal);
-        if self.routing.held.has_room() {
+        if self.routing.held.room().free > 0 {
             self.inbox_full_told = false;
         }
     }
 
-    /// Whether a direct message can be taken: kept messages wait for the app, within a bound.
-    pub(super) fn has_room(&self) -> bool {
-        let journal = &self.routing.journal;
-        !journal.is_on() || (journal.failing().is_none() && self.routing.held.has_room())
+    /// How many direct messages can be taken: kept ones wait for the app, within a bound.
+    pub(super) fn room(&self) -> Room {
+        let (journal, held) = (&self.routing.journal, &self.routing.held);
+        match (journal.is_on(), journal.failing()) {
+            (false, _) => Room::UNBOUNDED,
+            (true, None) => held.room(),
+            (true, Some(_)) => Room { free: 0, ..held.room() },
+        }
     }
 
     /// A frame was good: a message for the app, or an old acquaintance. Returns what becomes of it if it came by gossip.
@@ -96,7 +100,9 @@ impl Core {
             }
             Checked::NoRoom => {
                 self.health.stats.messages_deferred += 1;
-                if self.routing.journal.failing().is_none() && !std::mem::replace(&mut self.inbox_full_told, true) {
+                // Also while there is room messages are deferred, for those that have to come before them.
+                let is_full = self.routing.journal.failing().is_none() && self.routing.held.room().free == 0;
+                if is_full && !std::mem::replace(&mut self.inbox_full_told, true) {
                     let waiting = self.routing.held.len();
                     self.out.push_back(Output::Event(NetworkEvent::InboxFull { waiting }));
                 }

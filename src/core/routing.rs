@@ -4,7 +4,8 @@
 //! - `route`: which way to a peer they take; `round_trip`: how long an acknowledgement may take on it.
 //! - `bandwidth`: how many bytes may leave in a time.
 //! - `pending`: posts nobody could take yet; `spread`: how posts pass from node to node.
-//! - `inbox`: what arrives, each message once, by what was `seen`; `ranges`: nonces, compactly.
+//! - `inbox`: what arrives, each message once, by what was `seen`; `ranges`: nonces, compactly; `turned_away`: what had to
+//!   wait with its sender, and the order then.
 //! - `journal` and `held`: what of it outlives the node, written as `records` and found again as `restored`.
 
 mod bandwidth;
@@ -20,6 +21,7 @@ mod round_trip;
 mod route;
 mod seen;
 mod spread;
+mod turned_away;
 
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ pub(crate) use outbox::Outbox;
 pub(crate) use pending::Pending;
 pub(crate) use restored::Restored;
 pub(crate) use spread::{Arrived, Spread};
+pub(crate) use turned_away::Room;
 
 /// How long it may take until it is written down that a post was seen. Posts are not acknowledged, so nobody waits for
 /// it; a node that dies within this time may show a post twice.

@@ -1,5 +1,7 @@
 //! The core alone: facts in, wishes out, on a clock that the tests turn.
 
+mod replayed;
+
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
@@ -221,7 +223,7 @@ fn what_was_under_way_when_a_connection_broke_is_sent_again_in_order() {
         assert_eq!(transmitted(&bench.send(peer, nonce, Priority::Medium)), [nonce]);
     }
     let acknowledged = Incoming { content: Content::Nothing, acknowledged: vec![NonceRange { first: 1, last: 2 }] };
-    let outputs = bench.handle(Input::Frames { peer, batch: vec![Ok(acknowledged)], bytes: 9 });
+    let outputs = bench.handle(Input::Frames { peer, link: LinkId(1), batch: vec![Ok(acknowledged)], bytes: 9 });
     let delivered = |nonce| Output::Receipt { nonce, state: ReceiptState::Delivered };
     assert!(outputs.contains(&delivered(1)) && outputs.contains(&delivered(2)) && !outputs.contains(&delivered(3)));
 
@@ -271,7 +273,7 @@ fn acknowledgements_make_room_for_what_waits() {
     assert_eq!(sent.len(), 8192, "no more is unacknowledged at a time");
     let acknowledged = vec![NonceRange { first: 0, last: 49 }];
     let batch = vec![Ok(Incoming { content: Content::Nothing, acknowledged })];
-    let outputs = bench.handle(Input::Frames { peer, batch, bytes: 9 });
+    let outputs = bench.handle(Input::Frames { peer, link: LinkId(1), batch, bytes: 9 });
     assert_eq!(transmitted(&outputs), (8192..8242).collect::<Vec<_>>());
 }
 
@@ -285,7 +287,7 @@ fn hostile_acknowledgements_end_nothing_that_is_not_theirs() {
     let all = NonceRange { first: 0, last: u64::MAX };
     let backwards = NonceRange { first: u64::MAX, last: 0 };
     let claim = Incoming { content: Content::Nothing, acknowledged: vec![all, backwards] };
-    let outputs = bench.handle(Input::Frames { peer: hostile, batch: vec![Ok(claim)], bytes: 9 });
+    let outputs = bench.handle(Input::Frames { peer: hostile, link: LinkId(1), batch: vec![Ok(claim)], bytes: 9 });
     assert!(!outputs.iter().any(|output| matches!(output, Output::Receipt { .. })), "{outputs:?}");
 }
 
@@ -332,7 +334,7 @@ fn who_has_said_goodbye_is_not_dialled_again_at_once() {
     bench.handle(Input::Discovered { peer, addresses, source: DiscoverySource::PeerExchange });
     let (link, _) = bench.open(peer, false, None);
     let goodbye = Incoming { content: Content::Goodbye, acknowledged: vec![] };
-    bench.handle(Input::Frames { peer, batch: vec![Ok(goodbye)], bytes: 1 });
+    bench.handle(Input::Frames { peer, link: LinkId(1), batch: vec![Ok(goodbye)], bytes: 1 });
     let outputs = bench.handle(Input::LinkClosed { peer, link, reason: "closed".into() });
     assert_eq!(causes(&outputs), [StateCause::Goodbye]);
     assert!(dials(&bench.pass(Duration::from_secs(30))).is_empty(), "its wish is respected");
@@ -365,7 +367,8 @@ fn neighbours_are_told_of_each_other_and_only_news_is_passed_on() {
     let told = |bench: &mut Bench, record: &SignedRecord| {
         let content = Content::PeerList { records: vec![record.clone()], forged: vec![] };
         let incoming = Incoming { content, acknowledged: vec![] };
-        let mut outputs = bench.handle(Input::Frames { peer: one, batch: vec![Ok(incoming)], bytes: 1 });
+        let mut outputs =
+            bench.handle(Input::Frames { peer: one, link: LinkId(1), batch: vec![Ok(incoming)], bytes: 1 });
         outputs.extend(bench.pass(Duration::from_millis(200)));
         outputs
     };
@@ -413,7 +416,7 @@ fn shutdown_waits_for_reachable_mail_only_and_not_for_ever() {
     bench.send(away, 2, Priority::High);
     assert!(!bench.handle(Input::Drain).contains(&Output::Drained));
     let acknowledged = Incoming { content: Content::Nothing, acknowledged: vec![NonceRange { first: 1, last: 1 }] };
-    let outputs = bench.handle(Input::Frames { peer: here, batch: vec![Ok(acknowledged)], bytes: 9 });
+    let outputs = bench.handle(Input::Frames { peer: here, link: LinkId(1), batch: vec![Ok(acknowledged)], bytes: 9 });
     assert!(
         outputs.contains(&Output::Drained)
             && outputs.contains(&Output::Control { peer: here, link, content: ControlContent::Goodbye })

@@ -221,12 +221,12 @@ mod tests {
         let late = || vec![Err(Rejection::new(RejectReason::Expired, "its time to live is over"))];
         bench.handle(Input::Woken { slept: HOUR });
         let score = bench.core.trust.score(bench.now, &peer);
-        let outputs = bench.handle(Input::Frames { peer, batch: late(), bytes: 1 });
+        let outputs = bench.handle(Input::Frames { peer, link: LinkId(1), batch: late(), bytes: 1 });
         assert!(!outputs.iter().any(|output| matches!(output, Output::Event(NetworkEvent::MessageRejected { .. }))));
         assert!(bench.core.trust.score(bench.now, &peer) >= score);
         bench.pass(Duration::from_secs(20));
         let score = bench.core.trust.score(bench.now, &peer);
-        bench.handle(Input::Frames { peer, batch: late(), bytes: 1 });
+        bench.handle(Input::Frames { peer, link: LinkId(1), batch: late(), bytes: 1 });
         assert!(bench.core.trust.score(bench.now, &peer) < score, "awake it is one");
     }
 

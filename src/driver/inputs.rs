@@ -133,8 +133,12 @@ impl Driver {
 
     fn lane_event(&mut self, event: wire::Event) {
         match event {
-            wire::Event::Read { peer, batch, bytes } => self.handle(Input::Frames { peer, batch, bytes }),
-            // Of a connection that was given up the core has heard, with all that was on it.
+            // Of a connection that was given up the core has heard, with all that was on it: what still comes by it is not
+            // acknowledged, and comes again by another.
+            wire::Event::Read { peer, connection, batch, bytes } => {
+                let Some(link) = self.links.get(&connection).copied() else { return };
+                self.handle(Input::Frames { peer, link, batch, bytes });
+            }
             wire::Event::Written { peer, connection, counts, mut bytes } => {
                 let Some(link) = self.links.get(&connection).copied() else { return };
                 for priority in Priority::ALL {

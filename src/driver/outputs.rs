@@ -92,9 +92,9 @@ impl Driver {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
             // A connection that is gone meanwhile has been told to the core as closed, with all that is sent on it.
-            Output::Transmit { peer, link, letter } => {
+            Output::Transmit { peer, link, letter, left } => {
                 if let Some((_, connection)) = self.connections.get(&link) {
-                    let (priority, parcel) = (letter.priority, Parcel::Letter(letter));
+                    let (priority, parcel) = (letter.priority, Parcel::letter(letter, left));
                     self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
                 }
             }

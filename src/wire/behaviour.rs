@@ -33,7 +33,7 @@ const MIN_FRAME_LIMIT: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Messages and what neighbours tell each other came in, each taken or rejected.
-    Read { peer: PeerId, batch: Vec<Result<Incoming, Rejection>>, bytes: usize },
+    Read { peer: PeerId, connection: ConnectionId, batch: Vec<Result<Incoming, Rejection>>, bytes: usize },
     /// So many parcels, counted by lane, were handed to the transport.
     Written { peer: PeerId, connection: ConnectionId, counts: [usize; 3], bytes: usize },
     /// So many parcels were on their way when their lane broke; they may have arrived or not. What is lost with a
@@ -102,7 +102,9 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {
-            HandlerEvent::Read { batch, bytes } => self.events.push_back(Event::Read { peer, batch, bytes }),
+            HandlerEvent::Read { batch, bytes } => {
+                self.events.push_back(Event::Read { peer, connection, batch, bytes });
+            }
             HandlerEvent::Sent(Outcome::Written { counts, bytes }) => {
                 self.events.push_back(Event::Written { peer, connection, counts, bytes });
             }

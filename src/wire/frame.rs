@@ -94,6 +94,11 @@ pub(super) fn incoming(wire: CpcMessage, author: Author, max_payload: usize) -> 
             }
         }
         (Type::Discovery, Ok(Kind::PeerList)) => peer_list(wire.payload)?,
+        // What nodes of a later version say to each other is no app's business; what it acknowledges still counts.
+        (Type::Control, Err(_)) => {
+            tracing::debug!(kind = wire.kind, "a neighbour of a later version said what this one doesn't know");
+            Content::Nothing
+        }
         (message_type, kind) => {
             let kind = kind
                 .map_or(Ok(MessageKind::Unknown(wire.kind)), |kind| from_wire_kind(message_type, kind))
@@ -377,6 +382,17 @@ mod tests {
             panic!("a message")
         };
         assert_eq!(frame.kind, MessageKind::Unknown(99));
+    }
+
+    #[test]
+    fn what_nodes_of_a_later_version_say_to_each_other_is_not_shown_to_the_app() {
+        let (_, neighbour) = keys();
+        let acknowledged = vec![WireRange { first: 3, last: 9 }];
+        let kind = 99;
+        let message = CpcMessage { message_type: Type::Control.into(), kind, acknowledged, ..Default::default() };
+        let read = decode_all(&message.encode_to_vec(), neighbour).expect("taken");
+        assert!(matches!(read.content, Content::Nothing), "{:?}", read.content);
+        assert_eq!(read.acknowledged, [NonceRange { first: 3, last: 9 }]);
     }
 
     #[test]

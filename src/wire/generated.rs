@@ -135,7 +135,8 @@ pub mod cpc_message {
             }
         }
     }
-    /// What the message is for, below its type. A receiver reports a kind that it does not know; it drops none silently.
+    /// What the message is for, below its type. A receiver reports a kind that it does not know to its app; one of CONTROL
+    /// is for nodes only, and a node that does not know it leaves it out.
     #[derive(
         Clone,
         Copy,

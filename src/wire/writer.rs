@@ -73,16 +73,28 @@ thread_local! {
 pub(crate) enum Parcel {
     /// A message of this node; the connection's task encodes and signs it.
     Letter(Letter),
+    /// One that is worth nothing any more from a moment on: then it is let go instead of being written.
+    Ephemeral(Letter, Instant),
     /// Acknowledgements. They travel with whatever leaves next.
     Acknowledge(Vec<NonceRange>),
     /// A frame that needs nothing more.
     Frame(Bytes),
 }
 
+impl Parcel {
+    /// A message; `left` is how long it is worth being written, if not for ever.
+    pub(crate) fn letter(letter: Letter, left: Option<Duration>) -> Self {
+        match left.and_then(|left| Instant::now().checked_add(left)) {
+            Some(until) => Self::Ephemeral(letter, until),
+            None => Self::Letter(letter),
+        }
+    }
+}
+
 /// What became of parcels, counted by the priority they were given with.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// They were handed to the transport.
+    /// They were handed to the transport, or let go because their time was over.
     Written { counts: [usize; 3], bytes: usize },
     /// They were on their way when their lane broke, or could not wait any longer; they may have arrived or not.
     Lost { counts: [usize; 3], reason: String },
@@ -159,7 +171,9 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 self.acknowledgements += 1;
                 self.acknowledge.extend(ranges);
             }
-            Parcel::Letter(_) | Parcel::Frame(_) if lane.queue.len() < LANE_CAPACITY => lane.queue.push_back(parcel),
+            Parcel::Letter(_) | Parcel::Ephemeral(..) | Parcel::Frame(_) if lane.queue.len() < LANE_CAPACITY => {
+                lane.queue.push_back(parcel)
+            }
             _ => self.lost(count(priority, 1), "the lane's queue is full"),
         }
     }
@@ -274,6 +288,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         let mut counts = count(Priority::High, std::mem::take(&mut self.acknowledgements));
         let mut acknowledge = std::mem::take(&mut self.acknowledge);
         acknowledge.sort_unstable_by_key(|range| range.first);
+        counts[at] += let_go(&mut lane.queue, now);
         let mut frames = Vec::new();
         if dialect == Dialect::Plain || acknowledge.len() > RANGES_ALONG {
             append_acknowledgements(&mut acknowledge, &mut frames);
@@ -299,7 +314,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
             let mut sealing = Sealing { filling, acknowledge, key: &self.key, ends: &self.ends, frames };
             while let Some(parcel) = lane.queue.front() {
                 let len = match parcel {
-                    Parcel::Letter(letter) => letter.payload.len() + MAX_RECORDS,
+                    Parcel::Letter(letter) | Parcel::Ephemeral(letter, _) => letter.payload.len() + MAX_RECORDS,
                     Parcel::Frame(frame) => frame.len(),
                     Parcel::Acknowledge(_) => 0,
                 };
@@ -315,9 +330,9 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                         append_frame(&mut sealing.frames, &message_frame(&letter, &self.key).expect(SIGNS));
                     }
                     Some(Parcel::Frame(frame)) => sealing.frame(&frame).expect(SIGNS),
-                    Some(Parcel::Acknowledge(_)) | None => {}
+                    Some(Parcel::Ephemeral(..) | Parcel::Acknowledge(_)) | None => {}
                 }
-                counts[at] += 1;
+                counts[at] += 1 + let_go(&mut lane.queue, now);
             }
             sealing.finish().expect(SIGNS)
         });
@@ -395,6 +410,24 @@ impl Sealing<'_> {
         append_acknowledgements(&mut self.acknowledge, &mut self.frames);
         Ok(std::mem::take(&mut self.frames))
     }
+}
+
+/// Lets messages go whose time is over, until the first is one to be written or there is none. Returns how many; the core,
+/// which ends their receipts, counts them among the expired.
+fn let_go(queue: &mut VecDeque<Parcel>, now: Instant) -> usize {
+    let mut gone = 0;
+    while let Some(Parcel::Ephemeral(_, until)) = queue.front()
+        && *until <= now
+    {
+        queue.pop_front();
+        gone += 1;
+    }
+    if let Some(Parcel::Ephemeral(..)) = queue.front()
+        && let Some(Parcel::Ephemeral(letter, _)) = queue.pop_front()
+    {
+        queue.push_front(Parcel::Letter(letter));
+    }
+    gone
 }
 
 /// Acknowledgements in frames of their own.

@@ -35,8 +35,9 @@ messagesShed: number,
  */
 messagesMissed: number, 
 /**
- * Direct messages that were not taken, because the app had not confirmed enough of the earlier ones, or because they
- * could not be stored. Their senders bring them again.
+ * Direct messages that were not taken, because the app had not confirmed enough of the earlier ones, because they could
+ * not be stored, or because an earlier one of the same lane was not and has to come first. Their senders bring them
+ * again.
  */
 messagesDeferred: number, 
 /**

@@ -1,5 +1,7 @@
 //! What outlives the node, on a clock that the tests turn and a disk that they hold.
 
+mod full_inbox;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -8,7 +10,7 @@ use super::*;
 use crate::{
     config::{Durability, NetworkConfig},
     core::{
-        Input,
+        Input, LinkId,
         tests::{Bench, transmitted},
     },
     frame::{Addressing, Content, ControlContent, Frame, Incoming, NonceRange},
@@ -115,14 +117,24 @@ fn acknowledged(outputs: &[Output]) -> Vec<u64> {
 fn acknowledgement(peer: PeerId, first: u64, last: u64) -> Input {
     let acknowledged = vec![NonceRange { first, last }];
     let incoming = Incoming { content: Content::Nothing, acknowledged };
-    Input::Frames { peer, batch: vec![Ok(incoming)], bytes: 9 }
+    Input::Frames { peer, link: LinkId(1), batch: vec![Ok(incoming)], bytes: 9 }
 }
 
 fn arrival(bench: &Bench, sender: PeerId, nonces: impl IntoIterator<Item = u64>) -> Input {
+    arrival_by(bench, sender, LinkId(1), Priority::Medium, nonces)
+}
+
+fn arrival_by(
+    bench: &Bench,
+    sender: PeerId,
+    link: LinkId,
+    priority: Priority,
+    nonces: impl IntoIterator<Item = u64>,
+) -> Input {
     let frame = |nonce| Frame {
         id: MessageId { sender, nonce },
         kind: MessageKind::Data,
-        priority: Priority::Medium,
+        priority,
         addressing: Addressing::Peer(bench.core.settings.local),
         created_at: Some(bench.now.unix_millis),
         ttl: None,
@@ -133,7 +145,7 @@ fn arrival(bench: &Bench, sender: PeerId, nonces: impl IntoIterator<Item = u64>)
     let batch = nonces
         .into_iter()
         .map(|nonce| Ok(Incoming { content: Content::Message(frame(nonce)), acknowledged: Vec::new() }));
-    Input::Frames { peer: sender, batch: batch.collect(), bytes: 99 }
+    Input::Frames { peer: sender, link, batch: batch.collect(), bytes: 99 }
 }
 
 #[test]

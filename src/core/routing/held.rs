@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use libp2p::PeerId;
 
-use super::{journal::Journal, records};
+use super::{journal::Journal, records, turned_away::Room};
 use crate::{
     message::{MessageId, ReceivedMessage},
     rows::{Change, Haste, Mark, Shelf},
@@ -103,9 +103,9 @@ impl Held {
         usize::try_from(self.next - 1 - self.confirmed).unwrap_or(usize::MAX)
     }
 
-    /// Whether another message can be taken.
-    pub(crate) fn has_room(&self) -> bool {
-        self.len() < self.limit
+    /// How many more messages can be taken.
+    pub(crate) fn room(&self) -> Room {
+        Room { free: self.limit.saturating_sub(self.len()), limit: self.limit }
     }
 
     /// Whether a message was taken and is not stored yet: an acknowledgement would be a lie.

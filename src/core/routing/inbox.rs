@@ -13,10 +13,11 @@ use super::{
     ranges::Ranges,
     records::{self, WindowRow},
     seen::{Seen, Verdict, Way},
+    turned_away::{Room, TurnedAway},
 };
 use crate::{
     config::NetworkConfig,
-    core::Now,
+    core::{LinkId, Now},
     event::RejectReason,
     frame::{Addressing, Frame, NonceRange, Rejection},
     message::{Authenticity, Delivery, GroupName, MessageId, ReceivedMessage},
@@ -30,10 +31,11 @@ const MAX_RANGES: usize = 512;
 pub(crate) struct Arrival<'core> {
     pub(crate) local: PeerId,
     pub(crate) neighbour: PeerId,
-    pub(crate) by_lane: bool,
+    /// The connection whose lane it took; `None` for a post.
+    pub(crate) lane: Option<LinkId>,
     pub(crate) groups: &'core BTreeSet<GroupName>,
-    /// Whether another direct message can be taken.
-    pub(crate) has_room: bool,
+    /// How many direct messages can be taken.
+    pub(crate) room: Room,
 }
 
 /// What becomes of a frame that is not rejected.
@@ -43,12 +45,14 @@ pub(crate) enum Checked {
     New { message: ReceivedMessage, acknowledge: bool },
     /// It was here before. The first acknowledgement may have been lost.
     Known { id: MessageId, acknowledge: bool },
-    /// A direct message for which there is no room. It was not looked at, so that it can come again.
+    /// A direct message for which there is no room, or before which another has to come for which there was none. It was
+    /// not looked at, so that it can come again.
     NoRoom,
 }
 
 pub(crate) struct Inbox {
     seen: Seen,
+    turned_away: TurnedAway,
     /// Nonces to acknowledge, by the neighbour that sent them.
     acknowledge: BTreeMap<PeerId, Ranges>,
 }
@@ -56,7 +60,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// Remembers what up to `senders` senders sent; `keep` says that it is written down too.
     pub(crate) fn new(senders: usize, keep: bool) -> Self {
-        Self { seen: Seen::new(senders, keep), acknowledge: BTreeMap::new() }
+        Self { seen: Seen::new(senders, keep), turned_away: TurnedAway::default(), acknowledge: BTreeMap::new() }
     }
 
     /// Takes up what an earlier run remembered.
@@ -90,7 +94,8 @@ impl Inbox {
     ) -> Result<Checked, Rejection> {
         let nonce = frame.id.nonce;
         let rejected = |reason, detail: String| Err(Rejection { reason, detail, nonce: Some(nonce) });
-        let delivery = match (frame.addressing, arrival.by_lane) {
+        let by_lane = arrival.lane.is_some();
+        let delivery = match (frame.addressing, by_lane) {
             (Addressing::Peer(peer), true) if peer == arrival.local => Delivery::Direct,
             (Addressing::Peer(peer), _) => {
                 return rejected(RejectReason::WrongRecipient, format!("it is addressed to {peer}"));
@@ -114,7 +119,7 @@ impl Inbox {
             let detail = format!("{} hops, the limit is {}", frame.hops, config.propagation.max_hops);
             return rejected(RejectReason::TooManyHops, detail);
         }
-        let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane: arrival.by_lane };
+        let way = Way { sender: frame.id.sender, priority: frame.priority, by_lane };
         let age = frame.created_at.map(|created_at| self.seen.age(now, way, created_at, frame.ttl));
         let mut expires_at = None;
         if let (Some(ttl), Some(age)) = (frame.ttl, age) {
@@ -123,11 +128,15 @@ impl Inbox {
             };
             expires_at = Some(now.unix_millis.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
         }
-        if delivery == Delivery::Direct && !arrival.has_room && !self.seen.decided(way, nonce) {
-            return Ok(Checked::NoRoom);
-        }
-        let expects_answer = arrival.by_lane && frame.authenticity == Authenticity::Signed;
+        let expects_answer = by_lane && frame.authenticity == Authenticity::Signed;
         let acknowledge = expects_answer && frame.id.sender == arrival.neighbour;
+        if delivery == Delivery::Direct && !self.seen.decided(way, nonce) {
+            // Only what is acknowledged comes again, and so has an order to keep.
+            let lane = arrival.lane.filter(|_| acknowledge).map(|link| (link, frame.priority));
+            if !self.turned_away.lets_in(now, lane, nonce, arrival.room) {
+                return Ok(Checked::NoRoom);
+            }
+        }
         match self.seen.check(way, nonce, frame.authenticity) {
             Verdict::TooOld => {
                 let detail = "its nonce is older than all that are remembered of the sender";
@@ -150,6 +159,11 @@ impl Inbox {
                 Ok(Checked::New { message, acknowledge })
             }
         }
+    }
+
+    /// A connection is gone; what it was refused comes by another, from the first on.
+    pub(crate) fn link_closed(&mut self, link: LinkId) {
+        self.turned_away.link_closed(link);
     }
 
     /// A neighbour is to hear that its message is here.

@@ -1,5 +1,9 @@
 //! Which way a message takes: direct, else by a relay, else none, and then it waits. Decided anew whenever a connection
 //! comes or goes; how a lane changes from one way to the other in good order, `outbox` knows.
+//!
+//! A connection may be dead without a word: a page was closed and opened again, a machine lost its network. It is in doubt
+//! once a newer one stands, or once mail by it is overdue, as long as nothing was heard from it since; then any other goes
+//! before it, and it is asked whether it lives.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -39,6 +43,9 @@ pub(super) struct Handed {
 pub(super) struct LinkWay {
     pub(super) id: LinkId,
     kind: ConnectionKind,
+    /// When something last came by it.
+    heard_at: Duration,
+    in_doubt: bool,
     pub(super) round_trip: RoundTrip,
     pub(super) lanes: [Handed; 3],
 }
@@ -106,12 +113,34 @@ impl LinkWay {
 }
 
 impl Ways {
-    pub(super) fn opened(&mut self, link: &Link) {
+    /// A connection stands, of which something was just heard. Returns the others, which have to show that they live.
+    pub(super) fn opened(&mut self, now: Duration, link: &Link) -> Vec<LinkId> {
+        self.links.iter_mut().for_each(|link| link.in_doubt = true);
+        let others = self.links.iter().map(|link| link.id).collect();
         let (round_trip, lanes) = (RoundTrip::default(), Default::default());
         // Nearly every peer has one link only.
         self.links.reserve_exact(1);
-        self.links.push(LinkWay { id: link.id, kind: link.kind, round_trip, lanes });
+        let (id, kind) = (link.id, link.kind);
+        self.links.push(LinkWay { id, kind, heard_at: now, in_doubt: false, round_trip, lanes });
         self.choose();
+        others
+    }
+
+    /// Something came by a link. True when messages go another way from now on.
+    pub(super) fn heard(&mut self, now: Duration, link: LinkId) -> bool {
+        let Some(link) = self.get_mut(link) else { return false };
+        link.heard_at = now;
+        std::mem::take(&mut link.in_doubt) && self.choose()
+    }
+
+    /// Mail by a link is overdue that went so long ago. True when the link has to show that it lives: nothing was heard
+    /// from it since, and there is another.
+    pub(super) fn overdue(&mut self, link: LinkId, since: Duration) -> bool {
+        let alone = self.links.len() < 2;
+        let Some(link) = self.get_mut(link).filter(|link| !alone && link.heard_at <= since) else { return false };
+        link.in_doubt = true;
+        self.choose();
+        true
     }
 
     pub(super) fn closed(&mut self, link: LinkId) {
@@ -119,12 +148,12 @@ impl Ways {
         self.choose();
     }
 
-    /// A ping took so long on a link.
-    pub(super) fn pinged(&mut self, link: LinkId, took: Duration) {
-        if let Some(link) = self.get_mut(link) {
-            link.round_trip.pinged(took);
-            self.choose();
-        }
+    /// A ping took so long on a link. True when messages go another way from now on.
+    pub(super) fn pinged(&mut self, now: Duration, link: LinkId, took: Duration) -> bool {
+        let Some(link) = self.get_mut(link) else { return false };
+        (link.heard_at, link.in_doubt) = (now, false);
+        link.round_trip.pinged(took);
+        self.choose()
     }
 
     /// The link that new messages take; `None` when there is none.
@@ -169,10 +198,13 @@ impl Ways {
         self.links.iter().any(|link| link.lanes.iter().any(|lane| lane.posts))
     }
 
-    /// Direct before relayed; among these the one in use, unless another is much faster; else the fastest, the oldest.
-    fn choose(&mut self) {
-        let relayed = self.links.iter().all(LinkWay::is_relayed);
-        let candidates = self.links.iter().filter(|link| link.is_relayed() == relayed);
+    /// Those not in doubt first; of these direct before relayed; among these the one in use, unless another is much
+    /// faster; else the fastest, the oldest. True when that is another than before.
+    fn choose(&mut self) -> bool {
+        let in_doubt = self.links.iter().all(|link| link.in_doubt);
+        let trusted = self.links.iter().filter(|link| link.in_doubt == in_doubt);
+        let relayed = trusted.clone().all(LinkWay::is_relayed);
+        let candidates = trusted.filter(|link| link.is_relayed() == relayed);
         let speed = |link: &&LinkWay| (link.round_trip.smoothed().unwrap_or(Duration::MAX), link.id);
         let in_use = candidates.clone().find(|link| Some(link.id) == self.best);
         let fastest = candidates.min_by_key(speed);
@@ -183,7 +215,8 @@ impl Ways {
             },
             (_, fastest) => fastest,
         };
-        self.best = best.map(|link| link.id);
+        let best = best.map(|link| link.id);
+        std::mem::replace(&mut self.best, best) != best
     }
 }
 
@@ -196,22 +229,34 @@ mod tests {
         Link { id: LinkId(id), kind, address, outbound: true }
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Opens a link, and has the others show that they live.
+    fn open(ways: &mut Ways, id: u64, kind: ConnectionKind) {
+        for other in ways.opened(Duration::ZERO, &link(id, kind)) {
+            ways.heard(Duration::ZERO, other);
+        }
+    }
+
+    fn pinged(ways: &mut Ways, id: u64, millis: u64) {
+        ways.pinged(Duration::ZERO, LinkId(id), Duration::from_millis(millis));
+    }
+
     #[test]
     fn direct_goes_before_relayed_and_the_one_in_use_before_another_like_it() {
         let mut ways = Ways::default();
         assert_eq!(ways.best(), None);
-        ways.opened(&link(1, ConnectionKind::Relayed));
-        ways.opened(&link(2, ConnectionKind::Relayed));
-        assert_eq!(ways.best(), Some(LinkId(1)));
-        ways.opened(&link(3, ConnectionKind::Webrtc));
-        assert_eq!(ways.best(), Some(LinkId(3)));
-        ways.opened(&link(4, ConnectionKind::Quic));
+        open(&mut ways, 1, ConnectionKind::Webrtc);
+        open(&mut ways, 2, ConnectionKind::Relayed);
+        assert_eq!(ways.best(), Some(LinkId(1)), "back to the direct one as soon as it has answered");
+        open(&mut ways, 3, ConnectionKind::Quic);
+        assert_eq!(ways.best(), Some(LinkId(3)), "the newest took over, and there is no reason to go back");
+        pinged(&mut ways, 1, 1);
         assert_eq!(ways.best(), Some(LinkId(3)));
         ways.closed(LinkId(3));
-        assert_eq!(ways.best(), Some(LinkId(4)));
-        ways.closed(LinkId(4));
-        assert_eq!(ways.best(), Some(LinkId(1)), "back to the relay");
+        assert_eq!(ways.best(), Some(LinkId(1)));
         ways.closed(LinkId(1));
+        assert_eq!(ways.best(), Some(LinkId(2)), "back to the relay");
         ways.closed(LinkId(2));
         assert_eq!(ways.best(), None);
     }
@@ -219,17 +264,39 @@ mod tests {
     #[test]
     fn a_much_faster_link_is_worth_changing_to_and_a_little_faster_one_is_not() {
         let mut ways = Ways::default();
-        ways.opened(&link(1, ConnectionKind::Tcp));
-        ways.opened(&link(2, ConnectionKind::Quic));
-        ways.pinged(LinkId(1), Duration::from_millis(100));
-        ways.pinged(LinkId(2), Duration::from_millis(60));
+        open(&mut ways, 4, ConnectionKind::Relayed);
+        open(&mut ways, 2, ConnectionKind::Quic);
+        open(&mut ways, 3, ConnectionKind::Quic);
+        open(&mut ways, 1, ConnectionKind::Tcp);
+        pinged(&mut ways, 1, 100);
+        pinged(&mut ways, 2, 60);
         assert_eq!(ways.best(), Some(LinkId(1)));
-        ways.opened(&link(3, ConnectionKind::Quic));
-        ways.pinged(LinkId(3), Duration::from_millis(20));
+        pinged(&mut ways, 3, 20);
         assert_eq!(ways.best(), Some(LinkId(3)));
-        ways.opened(&link(4, ConnectionKind::Relayed));
-        ways.pinged(LinkId(4), Duration::from_millis(1));
+        pinged(&mut ways, 4, 1);
         assert_eq!(ways.best(), Some(LinkId(3)), "never a relay while there is another way");
+    }
+
+    #[test]
+    fn the_link_heard_from_last_wins_until_the_others_have_answered() {
+        let mut ways = Ways::default();
+        assert_eq!(ways.opened(Duration::ZERO, &link(1, ConnectionKind::Webrtc)), []);
+        assert_eq!(ways.opened(SECOND, &link(2, ConnectionKind::Relayed)), [LinkId(1)], "it is asked");
+        assert_eq!(ways.best(), Some(LinkId(2)), "though it is a relay: the other may have died before");
+        assert!(ways.heard(SECOND, LinkId(1)), "it lives");
+        assert_eq!(ways.best(), Some(LinkId(1)));
+        assert!(!ways.heard(SECOND, LinkId(1)), "which is nothing new");
+
+        assert!(
+            !ways.overdue(LinkId(1), SECOND / 2),
+            "something came by it since: only the acknowledgement is missing"
+        );
+        assert!(ways.overdue(LinkId(1), SECOND));
+        assert_eq!(ways.best(), Some(LinkId(2)));
+        assert!(ways.overdue(LinkId(2), SECOND));
+        assert_eq!(ways.best(), Some(LinkId(1)), "all are in doubt, so none is");
+        ways.closed(LinkId(1));
+        assert!(!ways.overdue(LinkId(2), SECOND), "there is no other to take");
     }
 
     #[test]

@@ -81,12 +81,17 @@ impl Lanes {
     }
 
     fn letter(&mut self, priority: Priority, payload: Vec<u8>) -> u64 {
+        self.letter_for(priority, payload, None)
+    }
+
+    /// One that is worth being written for so long.
+    fn letter_for(&mut self, priority: Priority, payload: Vec<u8>, left: Option<Duration>) -> u64 {
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         let addressing = Addressing::Peer(self.recipient);
         let (kind, payload) = (MessageKind::Event, payload.into());
         let letter = Letter { nonce, kind, priority, addressing, created_at: 1, ttl: None, payload };
-        self.writer.push(priority, Parcel::Letter(letter));
+        self.writer.push(priority, Parcel::letter(letter, left));
         nonce
     }
 
@@ -319,4 +324,30 @@ fn after_a_bad_frame_the_next_one_is_read_and_after_a_bad_length_nothing() {
     lanes.stream(Priority::High).0.lock().expect("no panics").0 = bytes;
     let reasons = lanes.read(Priority::High).into_iter().map(|result| result.err().map(|rejection| rejection.reason));
     assert_eq!(reasons.collect::<Vec<_>>(), [Some(RejectReason::Malformed), None, Some(RejectReason::Oversized)]);
+}
+
+#[test]
+fn a_message_whose_time_is_over_when_its_turn_comes_is_let_go() {
+    let hour = Duration::from_secs(3600);
+    for large in [10, 40_000] {
+        let mut lanes = Lanes::open(Dialect::Batches, usize::MAX);
+        let mut expected = Vec::new();
+        for (left, is_written) in [(Some(Duration::ZERO), false), (None, true), (Some(Duration::ZERO), false)] {
+            let nonce = lanes.letter_for(Priority::Low, vec![1; large], left);
+            expected.extend(is_written.then_some(nonce));
+        }
+        expected.push(lanes.letter_for(Priority::Low, vec![2; 10], Some(hour)));
+        lanes.letter_for(Priority::Low, vec![2; 10], Some(Duration::ZERO));
+        let mut settled = 0;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while settled < 5 {
+            assert!(Instant::now() < deadline, "{settled} of five are settled");
+            match lanes.poll() {
+                Some(Outcome::Written { counts, .. }) => settled += counts[Priority::Low.lane()],
+                Some(lost) => panic!("{lost:?}"),
+                None => {}
+            }
+        }
+        assert_eq!(lanes.nonces(Priority::Low), expected);
+    }
 }

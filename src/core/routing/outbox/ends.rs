@@ -77,7 +77,7 @@ impl Outbox {
                 expired.failed += u64::from(self.expire(now, peer, nonce, out));
             }
             let longest = self.config.acknowledge_timeout;
-            if self.queues.get_mut(&peer).is_some_and(|queue| queue.tick(now.since_start, longest)) {
+            if self.queues.get_mut(&peer).is_some_and(|queue| queue.tick(now.since_start, longest, out)) {
                 expired.resend.push(peer);
             }
             self.rearm(peer);

@@ -329,6 +329,11 @@ impl Lane {
         self.link
     }
 
+    /// Since when the oldest that is under way could have been acknowledged.
+    pub(super) fn progress_at(&self) -> Duration {
+        self.progress_at
+    }
+
     /// Messages that have not ended.
     pub(super) fn live(&self) -> usize {
         self.live

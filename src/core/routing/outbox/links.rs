@@ -14,9 +14,15 @@ use crate::{
 };
 
 impl Outbox {
-    /// A connection stands.
-    pub(crate) fn link_opened(&mut self, peer: PeerId, link: &Link) {
-        self.queues.entry(peer).or_default().ways.opened(link);
+    /// A connection stands. The peer's others have to show that they still live.
+    pub(crate) fn link_opened(&mut self, now: Now, peer: PeerId, link: &Link, out: &mut impl Extend<Output>) {
+        let others = self.queues.entry(peer).or_default().ways.opened(now.since_start, link);
+        out.extend(others.into_iter().map(Output::Probe));
+    }
+
+    /// Something came by a connection. True when messages go another way from now on.
+    pub(crate) fn heard(&mut self, now: Now, peer: PeerId, link: LinkId) -> bool {
+        self.queues.get_mut(&peer).is_some_and(|queue| queue.ways.heard(now.since_start, link))
     }
 
     /// A connection is gone: what was under way by it has to be sent again, by another. Returns how many receipts that
@@ -34,11 +40,9 @@ impl Outbox {
         failed
     }
 
-    /// A ping took so long.
-    pub(crate) fn pinged(&mut self, peer: PeerId, link: LinkId, took: Duration) {
-        if let Some(queue) = self.queues.get_mut(&peer) {
-            queue.ways.pinged(link, took);
-        }
+    /// A ping took so long. True when messages go another way from now on.
+    pub(crate) fn pinged(&mut self, now: Now, peer: PeerId, link: LinkId, took: Duration) -> bool {
+        self.queues.get_mut(&peer).is_some_and(|queue| queue.ways.pinged(now.since_start, link, took))
     }
 
     /// So many frames of a lane were written.

@@ -135,11 +135,12 @@ impl Queue {
         let entry = self.lanes[lane].next_waiting()?;
         let letter = entry.message.letter.clone();
         let (nonce, bytes) = (letter.nonce, letter.payload.len() + ENVELOPE);
+        let left = entry.message.time_left(now.since_start);
         let news = entry.receipt && entry.told != Told::Sent(link);
         entry.told = Told::Sent(link);
         self.lanes[lane].handed_over(now.since_start, way.lanes[lane].frames());
         way.lanes[lane].message(bytes);
-        out.extend([Output::Transmit { peer, link, letter }]);
+        out.extend([Output::Transmit { peer, link, letter, left }]);
         if news {
             out.extend([Output::Receipt { nonce, state: ReceiptState::Sent { way: way.way() } }]);
         }
@@ -177,15 +178,19 @@ impl Queue {
     }
 
     /// Does what is due for the ways: what is not acknowledged in time waits to be sent again, and patience ends. True
-    /// when something may be sent now.
-    pub(super) fn tick(&mut self, now: Duration, longest: Duration) -> bool {
+    /// when something may be sent now. Links that were silent meanwhile are asked whether they live.
+    pub(super) fn tick(&mut self, now: Duration, longest: Duration, out: &mut impl Extend<Output>) -> bool {
         let mut due = self.rationed.take_if(|(_, until)| *until <= now).is_some();
         for (lane, messages) in self.lanes.iter_mut().enumerate() {
-            let link = messages.link().and_then(|link| self.ways.get_mut(link));
+            let (link, since) = (messages.link().and_then(|link| self.ways.get_mut(link)), messages.progress_at());
             if let Some(link) = link
                 && messages.check_overdue(now, link, lane, longest)
             {
                 link.round_trip.timed_out();
+                let id = link.id;
+                if self.ways.overdue(id, since) {
+                    out.extend([Output::Probe(id)]);
+                }
                 due = true;
             }
             due |= messages.check_hold(now);

@@ -36,9 +36,23 @@ impl Bench {
     fn open(&mut self, link: LinkId) {
         let kind = if link == RELAYED { ConnectionKind::Relayed } else { ConnectionKind::Quic };
         let address = "/ip4/192.0.2.1/tcp/1".parse().expect("an address");
-        self.outbox.link_opened(self.peer, &Link { id: link, kind, address, outbound: true });
+        let link = Link { id: link, kind, address, outbound: true };
+        self.outbox.link_opened(self.now, self.peer, &link, &mut self.out);
         self.pump();
         self.outbox.tell_connected(self.peer, &mut self.out);
+    }
+
+    /// Something comes by a link.
+    fn hear(&mut self, link: LinkId) {
+        if self.outbox.heard(self.now, self.peer, link) {
+            self.pump();
+        }
+    }
+
+    /// Which links were asked whether they live, since the last look.
+    fn probed(&mut self) -> Vec<LinkId> {
+        let probes = self.out.extract_if(.., |output| matches!(output, Output::Probe(_)));
+        probes.map(|output| if let Output::Probe(link) = output { link } else { unreachable!("only those") }).collect()
     }
 
     fn close(&mut self, link: LinkId) -> u64 {

@@ -48,7 +48,7 @@ pub(super) fn peer(number: usize) -> PeerId {
 pub(super) fn outbox(config: &NetworkConfig, count: usize) -> Outbox {
     let mut outbox = Outbox::new(config);
     for number in 0..count {
-        outbox.link_opened(peer(number), &link(number));
+        outbox.link_opened(Now::default(), peer(number), &link(number), &mut Vec::new());
     }
     outbox
 }

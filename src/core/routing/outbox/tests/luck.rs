@@ -20,6 +20,8 @@ enum Happens {
     Reads(bool, Priority, usize),
     /// The acknowledgements of what was read arrive, or are lost.
     Acknowledges(bool),
+    /// Something comes by a link.
+    Answers(bool),
     Waits(u64),
 }
 
@@ -34,6 +36,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         6 => (any::<bool>(), priority.clone(), some.clone()).prop_map(|(a, b, c)| Happens::Writes(a, b, c)),
         6 => (any::<bool>(), priority, some).prop_map(|(a, b, c)| Happens::Reads(a, b, c)),
         4 => any::<bool>().prop_map(Happens::Acknowledges),
+        1 => any::<bool>().prop_map(Happens::Answers),
         2 => (0..3000_u64).prop_map(Happens::Waits),
     ]
 }
@@ -124,6 +127,7 @@ impl World {
             Happens::Reads(direct, priority, count) => self.read(link(direct), priority.lane(), count),
             Happens::Acknowledges(true) => self.acknowledge(bench),
             Happens::Acknowledges(false) => self.unacknowledged.clear(),
+            Happens::Answers(direct) => bench.hear(link(direct)),
             Happens::Waits(millis) => drop(bench.pass(Duration::from_millis(millis))),
             Happens::Opens(_) | Happens::Closes(_) => {}
         }

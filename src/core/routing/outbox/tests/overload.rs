@@ -119,7 +119,7 @@ fn within_the_budget_of_all_peers_each_gets_its_part() {
     while bench.now.since_start < Duration::from_secs(2) {
         let sent = bench.out.extract_if(.., |output| matches!(output, Output::Transmit { .. })).collect::<Vec<_>>();
         for output in sent {
-            let Output::Transmit { peer, link, letter } = output else { continue };
+            let Output::Transmit { peer, link, letter, .. } = output else { continue };
             let at = peers.iter().position(|known| *known == peer).expect("one of them");
             counts[at] += 1;
             bench.peer = peer;

@@ -121,3 +121,57 @@ fn a_single_lost_acknowledgement_sends_a_single_message_again() {
     bench.pass(Duration::from_millis(1100));
     assert_eq!(bench.sent(), [(DIRECT, nonces[50])]);
 }
+
+#[test]
+fn a_newer_connection_takes_over_from_one_that_is_silent() {
+    let (mut bench, newer) = (Bench::new(|_| {}), LinkId(3));
+    bench.open(DIRECT);
+    let lost = bench.send(Priority::Medium, 1);
+    bench.written(DIRECT, Priority::Medium, 1);
+    assert_eq!((bench.sent(), bench.probed()), (vec![(DIRECT, lost)], vec![]));
+    // The page was closed without a word, and opened again.
+    bench.open(newer);
+    assert_eq!(bench.probed(), [DIRECT]);
+    let urgent = bench.send(Priority::High, 1);
+    let next = bench.send(Priority::Medium, 1);
+    assert_eq!(bench.sent(), [(newer, urgent)], "at once");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.sent(), [(newer, lost), (newer, next)], "the old way has had its time, long before pings tell");
+    bench.close(DIRECT);
+    assert_eq!(bench.sent(), []);
+    assert_eq!(bench.acknowledge(1, u64::MAX), 3);
+}
+
+#[test]
+fn an_old_connection_that_answers_counts_as_before() {
+    let mut bench = Bench::new(|_| {});
+    bench.open(DIRECT);
+    bench.open(RELAYED);
+    assert_eq!(bench.probed(), [DIRECT]);
+    let meanwhile = bench.send(Priority::High, 1);
+    assert_eq!(bench.sent(), [(RELAYED, meanwhile)]);
+    bench.acknowledge(meanwhile, meanwhile);
+    bench.hear(DIRECT);
+    let next = bench.send(Priority::High, 1);
+    assert_eq!(bench.sent(), [(DIRECT, next)]);
+}
+
+#[test]
+fn overdue_mail_leaves_a_silent_connection_and_stays_on_one_that_speaks() {
+    let mut bench = Bench::new(|_| {});
+    bench.open(RELAYED);
+    bench.open(DIRECT);
+    bench.hear(RELAYED);
+    bench.probed();
+    let one = bench.send(Priority::Low, 1);
+    bench.written(DIRECT, Priority::Low, 1);
+    bench.sent();
+    bench.pass(Duration::from_millis(500));
+    bench.hear(DIRECT);
+    bench.pass(Duration::from_millis(600));
+    assert_eq!((bench.sent(), bench.probed()), (vec![(DIRECT, one)], vec![]), "it spoke: only the answer is missing");
+    bench.written(DIRECT, Priority::Low, 1);
+    bench.hear(RELAYED);
+    bench.pass(Duration::from_millis(2100));
+    assert_eq!((bench.sent(), bench.probed()), (vec![(RELAYED, one)], vec![DIRECT]));
+}
