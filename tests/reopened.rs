@@ -21,13 +21,14 @@ use support::{address, config, connected, network, nothing_waits, soon, start, t
 struct Twin {
     freeze: oneshot::Sender<()>,
     frozen: mpsc::Receiver<()>,
-    end: mpsc::Sender<()>,
+    end: mpsc::SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Twin {
     fn connect(key: Keypair, node: Multiaddr) -> Self {
-        let ((freeze, wish), (tell, frozen), (end, ended)) = (oneshot::channel(), mpsc::channel(), mpsc::channel());
+        let ((freeze, wish), (tell, frozen), (end, ended)) =
+            (oneshot::channel(), mpsc::sync_channel(1), mpsc::sync_channel(1));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {

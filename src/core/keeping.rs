@@ -69,7 +69,7 @@ impl Core {
     pub(super) fn room(&self) -> Room {
         let (journal, held) = (&self.routing.journal, &self.routing.held);
         match (journal.is_on(), journal.failing()) {
-            (false, _) => Room::UNBOUNDED,
+            (false, _) => Room::NOTHING_KEPT,
             (true, None) => held.room(),
             (true, Some(_)) => Room { free: 0, ..held.room() },
         }

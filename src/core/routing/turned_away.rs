@@ -29,7 +29,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) const UNBOUNDED: Self = Self { free: usize::MAX, limit: usize::MAX };
+    /// Where nothing is kept for the app, nothing can be full.
+    pub(crate) const NOTHING_KEPT: Self = Self { free: usize::MAX, limit: usize::MAX };
 }
 
 /// A lane that was refused a message and has not gone back yet.
