@@ -103,7 +103,7 @@ fn read_over(base: &Value, fields: Value) -> Result<NetworkConfig, serde_json::E
 
 /// Which of the fields can't be read, as `section.field` or `section.field[number]`; empty when it is none alone. It is
 /// found by trying one after the other: to be told the path by what reads them would take a second copy of all that reads
-/// a configuration, 88 KB of the npm package.
+/// a configuration, which every page would load.
 fn path_to_mistake(base: &Value, fields: &Value) -> String {
     let (mut path, mut at) = (Vec::new(), fields);
     let fails = |path: &[&str], value: Value| {
