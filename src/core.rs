@@ -13,12 +13,14 @@
 //! - `routing`: the outbox of direct messages, broadcasts that wait, what was received before.
 //! - `transfers`: which payloads are under way, and when a cut one is tried again.
 //! - `keeping`: what of messages outlives the node.
-//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip.
+//! - `posting`: broadcasts between the app, the neighbours and strangers' gossip; `bridges`: when others' posts go over to
+//!   strangers.
 //! - `trust`: scores.
 //! - `upgrades`: from relayed to direct connections.
 //! - `wakes`: what a sleep, or another network, changes.
 //! - `health`: counters.
 
+mod bridges;
 mod connections;
 mod dialling;
 mod discovery;
@@ -28,6 +30,7 @@ mod health;
 mod input;
 mod keeping;
 mod mail;
+mod mailbox;
 mod posting;
 mod random;
 mod routing;
@@ -39,7 +42,8 @@ mod view;
 mod wakes;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -55,9 +59,11 @@ pub(crate) use routing::Restored;
 pub(crate) use transfers::{Judgement, TransferInput, TransferOutput};
 pub(crate) use view::PeerView;
 
+use bridges::Bridges;
 use connections::Connections;
 use discovery::Discovery;
 use health::Health;
+use mailbox::Mailboxes;
 use random::Random;
 use routing::Routing;
 use transfers::Transfers;
@@ -84,9 +90,11 @@ pub(crate) struct Core {
     discovery: Discovery,
     routing: Routing,
     transfers: Transfers,
+    mailboxes: Mailboxes,
     trust: Trust,
     upgrades: Upgrades,
     health: Health,
+    bridges: Bridges,
     groups: BTreeSet<GroupName>,
     random: Random,
     /// When shutdown gives up waiting for what is queued.
@@ -109,9 +117,11 @@ impl Core {
             discovery: Discovery::new(&settings),
             routing: Routing::new(settings.local, &settings.config),
             transfers: Transfers::new(&settings.config.transfers),
+            mailboxes: Mailboxes::new(settings.local, &settings.config.mailbox, settings.seed),
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
+            bridges: Bridges::new(settings.local),
             groups: BTreeSet::new(),
             random: Random::new(settings.seed),
             draining_until: None,
@@ -140,6 +150,7 @@ impl Core {
             for (peer, note) in self.routing.spread.take_notes(&self.routing.outbox) {
                 self.control(peer, ControlContent::Spread(note));
             }
+            self.write_mail();
         }
         if self.out.is_empty() {
             // All that this turn has brought is one round.
@@ -159,9 +170,11 @@ impl Core {
             self.routing.outbox.next_deadline(),
             self.routing.pending.next_deadline(),
             self.routing.spread.next_deadline(),
+            self.bridges.next_deadline(),
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),
+            self.mailboxes.next_deadline(),
             (!self.transfers.wanted().is_empty()).then_some(self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
@@ -185,12 +198,18 @@ impl Core {
         view::of(self, now, peer)
     }
 
-    /// The counters.
+    /// How often frames were rejected, by the reason's name.
+    pub(crate) fn rejections(&self) -> Arc<BTreeMap<&'static str, u64>> {
+        self.health.rejections.clone()
+    }
+
+    /// The counters, but those of rejections.
     pub(crate) fn stats(&self) -> NetworkStats {
         NetworkStats {
             outbox: self.routing.outbox.len(),
             inbox: self.routing.held.len(),
             propagation: self.routing.spread.stats.clone(),
+            mailbox: self.mailboxes.stats(),
             ..self.health.stats.clone()
         }
     }

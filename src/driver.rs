@@ -8,10 +8,12 @@ mod behaviour;
 mod boxed;
 mod command;
 mod gate;
+mod gated;
 mod gossip;
 mod inputs;
 mod outputs;
 mod probes;
+mod signing;
 mod sleep;
 mod snapshot;
 mod transfers;
@@ -19,6 +21,7 @@ mod verification;
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::poll_fn,
     sync::Arc,
     time::Duration,
 };
@@ -36,9 +39,11 @@ use libp2p::{
 
 use crate::{
     config::NetworkConfig,
-    core::{Core, DialId, Input, LinkId, Now, RequestId, Restored, Search, Settings},
+    core::{Core, DialId, Input, LinkId, Now, OutgoingMessage, RequestId, Restored, Search, Settings},
+    crypto::SigningKey,
     error::{ConnectError, StartError},
     event::NetworkEvent,
+    frame::Passing,
     identity::Identity,
     message::ReceivedMessage,
     peer::Phase,
@@ -48,14 +53,17 @@ use crate::{
     transfer::TransferState,
     transfers::Watch,
     transport::{self, Built},
+    wire,
 };
 
 use behaviour::{Behaviour, BehaviourEvent};
 use boxed::Boxed;
+use gated::Gated;
 use gossip::Gossip;
 use verification::Verification;
 
 pub(crate) use command::Command;
+pub(crate) use signing::LARGE as SIGNED_BY_THE_CALLER;
 pub(crate) use snapshot::Published;
 
 /// Commands and swarm events that are taken in a row before the core's wishes are carried out and the snapshot renewed.
@@ -92,17 +100,25 @@ pub(crate) struct KeptMessages {
 /// The running network.
 pub(crate) struct Driver {
     key: Keypair,
+    /// The same, for posts.
+    signing_key: SigningKey,
     config: NetworkConfig,
     clock: Clock,
     core: Core,
-    swarm: Swarm<Boxed<Behaviour>>,
+    swarm: Gated,
+    /// What the lanes of all connections have to tell.
+    reports: wire::Reports,
     gossip: Gossip,
     verification: Verification,
+    /// Own posts that came together and are signed together, at the end of the turn at the latest.
+    unsigned: Vec<(OutgoingMessage, Passing)>,
     commands: Receiver<Command>,
     published: Arc<Published>,
 
     links: HashMap<ConnectionId, LinkId>,
     connections: HashMap<LinkId, (PeerId, ConnectionId)>,
+    /// Of the same links.
+    lanes: HashMap<LinkId, Arc<wire::Mailbox>>,
     next_link: u64,
     dials: HashMap<ConnectionId, DialId>,
     searches: HashMap<kad::QueryId, Search>,
@@ -143,6 +159,8 @@ enum News {
 enum Turn {
     Command(Result<Command, async_channel::RecvError>),
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
+    /// Lanes have reported something.
+    Lanes,
     Gossiped(gossip::Verified),
     Verified(Vec<verification::Verified>),
     Wake(Wake),
@@ -173,7 +191,8 @@ impl Driver {
         let local = identity.peer_id();
         let Built { transport, relay_client, signaling, to_keep } = transport::build(&key, &config, kept.as_deref())?;
         let behaviour = Behaviour::new(&key, &config, relay_client, signaling)?;
-        let swarm = Swarm::new(transport, Boxed(behaviour), local, behaviour::swarm_config(&config));
+        let reports = behaviour.lanes.reports();
+        let swarm = Gated::new(Swarm::new(transport, Boxed(behaviour), local, behaviour::swarm_config(&config)));
         let settings = Settings {
             local,
             reservations: config.relay.reservations.unwrap_or_else(transport::default_reservations),
@@ -189,13 +208,17 @@ impl Driver {
             core: Core::new(settings, now(&clock)),
             gossip: Gossip::new(&config),
             verification: Verification::new(config.limits.max_payload),
+            unsigned: Vec::new(),
+            signing_key: SigningKey::new(&key),
             key,
             clock,
             swarm,
+            reports,
             commands,
             published,
             links: HashMap::new(),
             connections: HashMap::new(),
+            lanes: HashMap::new(),
             next_link: 0,
             dials: HashMap::new(),
             searches: HashMap::new(),
@@ -234,6 +257,7 @@ impl Driver {
             let turn = select! {
                 command = self.commands.recv().fuse() => Turn::Command(command),
                 event = self.swarm.select_next_some() => Turn::Swarm(Box::new(event)),
+                () = poll_fn(|context| self.reports.poll_ready(context)).fuse() => Turn::Lanes,
                 gossiped = self.gossip.next_verified().fuse() => Turn::Gossiped(gossiped),
                 verified = self.verification.next().fuse() => Turn::Verified(verified),
                 wake = self.wakes.next().fuse() => Turn::Wake(wake),
@@ -248,6 +272,7 @@ impl Driver {
                 // Nobody can ask for anything any more.
                 Turn::Command(Err(_)) => break,
                 Turn::Swarm(event) => self.swarm_event(*event),
+                Turn::Lanes => {}
                 Turn::Gossiped(gossiped) => self.gossiped(gossiped),
                 Turn::Verified(verified) => self.verified(verified),
                 Turn::Wake(_) => self.handle(Input::Tick),
@@ -327,10 +352,22 @@ impl Driver {
             let Ok(command) = self.commands.try_recv() else { break };
             self.command(command);
         }
+        self.sign_posts();
+        self.take_reports(BATCH);
         self.take_from_the_swarm();
         for _ in 0..BATCH {
             let Some(verified) = self.gossip.next_verified().now_or_never() else { break };
             self.gossiped(verified);
+        }
+    }
+
+    /// Takes what lanes have reported, up to so many reports.
+    fn take_reports(&mut self, most: usize) {
+        let reports = self.reports.clone();
+        for _ in 0..most {
+            if !reports.next(|event| self.lane_event(event)) {
+                break;
+            }
         }
     }
 

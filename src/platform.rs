@@ -1,4 +1,4 @@
-//! What differs between the targets below the network: time, threads, randomness, storage.
+//! What differs between the targets below the network: time, threads, randomness, storage, and who computes signatures.
 //!
 //! The twins `native` and `browser` have the same signatures; nobody outside chooses between them.
 
@@ -14,7 +14,9 @@ use native as here;
 
 #[cfg(test)]
 pub(crate) use here::block_on;
-pub(crate) use here::{Disk, File, Lock, Storage, Wakes, offload, spawn, start, start_writer, swarm_config};
+pub(crate) use here::{
+    Disk, File, Lock, Signer, Storage, Verifier, Wakes, offload, spawn, start, start_writer, swarm_config,
+};
 
 use std::{
     sync::{

@@ -71,6 +71,14 @@ pub enum QueueReason {
     NotConnected,
     /// For bytes: as many have left as `[bandwidth]` allows for now.
     OverBudget,
+    /// For its recipient, which is away: a mailbox keeps a copy that only the recipient can read, and hands it over when
+    /// the recipient comes. The message also goes straight to the recipient if there is a way to it first. Only messages
+    /// of at most 64 KiB are left at mailboxes.
+    Mailbox {
+        /// The node that keeps it; others may, too.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        at: PeerId,
+    },
 }
 
 /// Which way a message went.
@@ -232,31 +240,34 @@ impl ReceiptWriter {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Moves the receipt on; what is final stays.
-    pub(crate) fn set(&self, state: ReceiptState) {
-        let wakers = {
-            let mut inner = self.receipt.shared.lock();
-            if inner.state.is_final() || inner.state == state {
-                return;
-            }
-            inner.state = state;
-            let mut wakers = std::mem::take(&mut inner.wakers);
-            if inner.state.is_final() {
-                wakers.append(&mut inner.patient);
-            }
-            wakers
-        };
-        wakers.into_iter().for_each(Waker::wake);
+    /// Moves the receipt on; what is final stays. Who has to be woken for it is added to `wakers`.
+    pub(crate) fn set(&self, state: ReceiptState, wakers: &mut Vec<Waker>) {
+        let mut inner = self.receipt.shared.lock();
+        if inner.state.is_final() || inner.state == state {
+            return;
+        }
+        inner.state = state;
+        wakers.append(&mut inner.wakers);
+        if inner.state.is_final() {
+            wakers.append(&mut inner.patient);
+        }
     }
 }
 
 impl Drop for ReceiptWriter {
     fn drop(&mut self) {
         let id = self.receipt.id();
-        let kept = self.receipt.shared.lock().kept;
-        let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
-        self.set(ReceiptState::Failed { error });
-        self.place.give_back(self.receipt.id().nonce);
+        let mut wakers = Vec::new();
+        let (ended, kept) = {
+            let inner = self.receipt.shared.lock();
+            (inner.state.is_final(), inner.kept)
+        };
+        if !ended {
+            let error = if kept { DeliveryError::Kept { id } } else { DeliveryError::ShutDown { id } };
+            self.set(ReceiptState::Failed { error }, &mut wakers);
+        }
+        self.place.give_back(id.nonce);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -283,20 +294,26 @@ mod tests {
         ReceiptWriter::new(id, PeerId::random(), place, false)
     }
 
+    fn set(writer: &ReceiptWriter, state: ReceiptState) {
+        let mut wakers = Vec::new();
+        writer.set(state, &mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     #[test]
     fn a_receipt_tells_each_step_and_then_stays() {
         let (writer, receipt) = pair(&places(1));
         let (queued, sent) = (ReceiptState::ACCEPTED, ReceiptState::Sent { way: Way::Relayed });
         assert_eq!(receipt.state(), queued);
-        writer.set(sent.clone());
+        set(&writer, sent.clone());
         assert_eq!(block_on(receipt.changed(&queued)), sent);
         let waiting = std::thread::spawn({
             let receipt = receipt.clone();
             move || block_on(receipt.delivered())
         });
-        writer.set(ReceiptState::Delivered);
+        set(&writer, ReceiptState::Delivered);
         assert_eq!(waiting.join().expect("no panic"), Ok(()));
-        writer.set(sent);
+        set(&writer, sent);
         drop(writer);
         assert_eq!(receipt.state(), ReceiptState::Delivered);
     }
@@ -316,11 +333,11 @@ mod tests {
         assert_eq!(block_on(receipt.accepted()), Ok(()), "what becomes of it later changes nothing");
 
         let (writer, receipt) = pair(&places);
-        writer.set(ReceiptState::Delivered);
+        set(&writer, ReceiptState::Delivered);
         assert_eq!(block_on(receipt.accepted()), Ok(()));
         let (writer, receipt) = pair(&places);
         let error = DeliveryError::NotStored { reason: "no space".to_owned() };
-        writer.set(ReceiptState::Failed { error: error.clone() });
+        set(&writer, ReceiptState::Failed { error: error.clone() });
         assert_eq!(block_on(receipt.accepted()), Err(error));
     }
 
@@ -343,9 +360,9 @@ mod tests {
         let mut changed = receipt.changed(&ReceiptState::ACCEPTED).boxed();
         assert!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)).is_pending());
         assert!(changed.poll_unpin(&mut Context::from_waker(&of_curious)).is_pending());
-        writer.set(ReceiptState::Sent { way: Way::Relayed });
+        set(&writer, ReceiptState::Sent { way: Way::Relayed });
         assert_eq!(woken(), (0, 1));
-        writer.set(ReceiptState::Delivered);
+        set(&writer, ReceiptState::Delivered);
         assert_eq!(woken(), (1, 1));
         assert_eq!(delivered.poll_unpin(&mut Context::from_waker(&of_patient)), Poll::Ready(Ok(())));
     }

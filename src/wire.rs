@@ -6,11 +6,13 @@
 //! - `frame`: one message from bytes, with all checks; `outgoing`: to bytes. `kinds`: the numbers and the words.
 //! - `batch`: many messages under one signature. `compression`: payloads written shorter.
 //! - `framing`: length prefixes on a byte stream, sans-IO.
-//! - `posts`: what can be read of a post before it is verified, and the notes about posts.
+//! - `mail`: what nodes and mailboxes say to each other, and what they seal.
+//! - `posts`: what can be read of a post before it is verified, and the notes about posts; `roots`: which shared signatures
+//!   were verified already.
 //! - `records`: signed peer records, the content of peer lists.
 //! - `reader`, `writer`: what reads one stream, and what writes the lanes of a connection; `pace`: how much of the less
 //!   urgent lanes is on its way; `dialect`: the two protocols.
-//! - `handler`, `behaviour`: lanes on a libp2p connection and in a swarm.
+//! - `handler`, `behaviour`: lanes on a libp2p connection and in a swarm; `mailbox`: what passes between them and the driver.
 //! - `generated`: what prost makes of `proto/cpc.proto`.
 
 mod batch;
@@ -24,22 +26,26 @@ mod framing;
 pub(crate) mod generated;
 mod handler;
 mod kinds;
+mod mail;
+mod mailbox;
 mod outgoing;
 mod pace;
 mod posts;
 mod reader;
 mod records;
+mod roots;
 mod writer;
 
 use libp2p::StreamProtocol;
 
 pub(crate) use behaviour::{Behaviour, Event};
+pub(crate) use dialect::MAILBOX_PROTOCOL;
 pub(crate) use frame::{MAX_FRAME_OVERHEAD, decode};
-#[cfg_attr(not(test), allow(unused_imports, reason = "for bursts of posts"))]
-pub(crate) use outgoing::provable_frames;
-pub(crate) use outgoing::{control_frame, message_frame, post_frame};
+pub(crate) use mailbox::{Mailbox, Reports};
+pub(crate) use outgoing::{control_frame, message_frame, post_frame, post_frames};
 pub(crate) use posts::{post_id, read_post, verify_post, with_hops};
 pub(crate) use records::sign_record;
+pub(crate) use roots::Roots;
 pub(crate) use writer::Parcel;
 
 /// The name under which every implementation negotiates lanes; `dialect` knows the other one.

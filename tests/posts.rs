@@ -76,6 +76,27 @@ async fn every_post_reaches_every_node_once_and_hardly_a_copy_is_wasted() {
 }
 
 #[tokio::test]
+async fn a_burst_of_posts_arrives_whole_and_once() {
+    let nodes = nodes(7, ring(7), Strategy::Gossip).await;
+    let mut streams = nodes.iter().map(NetworkHandler::messages).collect::<Vec<_>>();
+    // More than share one signature, and a large one among them that is signed by itself.
+    let words = |number: usize| if number == 77 { "x".repeat(40_000) } else { format!("post {number}") };
+    for number in 0..150 {
+        let message = Message::event(words(number));
+        nodes[0].broadcast(message, Priority::Medium, BroadcastScope::All).expect("accepted");
+    }
+    let expected = (0..150).map(words).collect::<std::collections::BTreeSet<_>>();
+    for messages in &mut streams[1..] {
+        let mut heard = std::collections::BTreeSet::new();
+        for _ in 0..150 {
+            assert!(heard.insert(text(messages).await), "nothing comes twice");
+        }
+        assert_eq!(heard, expected);
+    }
+    assert!(streams.iter_mut().all(nothing_waits));
+}
+
+#[tokio::test]
 async fn a_flood_reaches_every_node_once_too_and_may_be_the_default() {
     let nodes = nodes(8, ring(8), Strategy::Flood).await;
     everybody_gets(&nodes, 16, |number, author| {
@@ -143,6 +164,44 @@ async fn a_group_spreads_among_its_members_by_every_strategy() {
     }
     nodes[0].broadcast(Message::event("to all"), Priority::Medium, BroadcastScope::All).expect("accepted");
     assert_eq!(text(&mut streams[4]).await, "to all", "the first that the fifth hears");
+}
+
+#[tokio::test]
+async fn a_groups_posts_cross_nodes_that_are_no_members() {
+    let nodes = nodes(5, [(0, 1), (1, 2), (2, 3), (3, 4)], Strategy::Gossip).await;
+    let group: cpc_net::GroupName = "readers".parse().expect("a name");
+    let mut streams = nodes.iter().map(NetworkHandler::messages).collect::<Vec<_>>();
+    let to_group = |node: &NetworkHandler, words: &'static str| {
+        let scope = BroadcastScope::Group(group.clone());
+        node.broadcast(Message::event(words), Priority::Medium, scope).expect("accepted");
+    };
+    // The first post waits until somebody takes it, who is three nodes away.
+    nodes[0].join_group(group.clone()).expect("joined");
+    to_group(&nodes[0], "there");
+    nodes[4].join_group(group.clone()).expect("joined");
+    let message = next(&mut streams[4]).await;
+    assert_eq!((message.payload, message.delivery), ("there".into(), Delivery::Group(group.clone())));
+    assert_eq!(message.sender, nodes[0].local_peer_id());
+    to_group(&nodes[4], "and back");
+    assert_eq!(text(&mut streams[0]).await, "and back");
+    // Who joins between hears what comes from then on; who carries hears nothing.
+    nodes[2].join_group(group.clone()).expect("joined");
+    to_group(&nodes[2], "me too");
+    for member in [0, 4] {
+        assert_eq!(text(&mut streams[member]).await, "me too");
+    }
+    to_group(&nodes[0], "to two");
+    for member in [2, 4] {
+        assert_eq!(text(&mut streams[member]).await, "to two");
+    }
+    nodes[0].broadcast(Message::event("to all"), Priority::Medium, BroadcastScope::All).expect("accepted");
+    for stream in &mut streams[1..] {
+        assert_eq!(text(stream).await, "to all");
+    }
+    assert!(streams.iter_mut().all(nothing_waits));
+    let carried = |node: usize| nodes[node].network_stats().propagation.carried;
+    assert_eq!([0, 1, 2, 3, 4].map(carried), [0, 4, 2, 4, 0]);
+    assert!(nodes.iter().all(|node| node.network_stats().rejections.values().all(|count| *count == 0)));
 }
 
 #[tokio::test]

@@ -16,6 +16,10 @@ pub struct PropagationConfig {
     pub strategy: Strategy,
     /// How often a post may be forwarded (CPC: 7). All nodes of a network should agree. 1 to 64. Default 7.
     pub max_hops: u32,
+    /// How many nodes that are no members of a group may lie in a row between members: so far its posts are carried, by
+    /// this node too, which verifies them, hands them on and keeps them from its app. 0: this node carries nothing, and
+    /// hears only of those groups' members that are its neighbours. 0 to 64. Default 7.
+    pub max_carriers: u32,
     /// Which share of the neighbours that don't get a post itself is told of it in each round; the others are told in
     /// the next ones. 0.1 to 1. Default 0.5.
     pub gossip_factor: f32,
@@ -45,6 +49,7 @@ impl Default for PropagationConfig {
         Self {
             strategy: Strategy::Gossip,
             max_hops: 7,
+            max_carriers: 7,
             gossip_factor: 0.5,
             batch_size: 100,
             round: Duration::from_millis(300),

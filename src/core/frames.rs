@@ -2,7 +2,10 @@
 
 use libp2p::PeerId;
 
-use super::{Core, GossipVerdict, LinkId, Now, Output, routing};
+use super::{
+    Core, GossipVerdict, LinkId, Now, Output,
+    routing::{self, Checked},
+};
 use crate::{
     event::{NetworkEvent, RejectReason},
     frame::{Content, ControlContent, Frame, Incoming, Rejection},
@@ -19,6 +22,8 @@ pub(super) enum Way {
     Lane(LinkId),
     /// As a post that a neighbour passed on.
     Post,
+    /// As a post of a group that this node is no member of, and carries.
+    Carried,
     /// As a post, by a stranger's gossip.
     Gossip,
 }
@@ -45,6 +50,7 @@ impl Core {
             }
             Content::Post(post) => self.post_came(now, neighbour, post),
             Content::Spread(note) => self.note_came(now, neighbour, note),
+            Content::Mail(mail) => self.mail_came(now, neighbour, link, *mail),
             Content::PeerList { records, forged } => {
                 for rejection in forged {
                     self.reject(now, neighbour, rejection, Way::Lane(link));
@@ -78,10 +84,13 @@ impl Core {
             local: self.settings.local,
             neighbour,
             lane: if let Way::Lane(link) = way { Some(link) } else { None },
+            carried: way == Way::Carried,
             groups: &self.groups,
             room: self.room(),
         };
         match self.routing.inbox.check(now, frame, context, &self.settings.config) {
+            // Not for the app of this node.
+            Ok(Checked::New { .. }) if way == Way::Carried => GossipVerdict::PassOn,
             Ok(checked) => self.checked(neighbour, checked),
             Err(rejection) => self.reject(now, neighbour, rejection, way),
         }
@@ -107,7 +116,7 @@ impl Core {
                 reason: rejection.reason,
                 detail: rejection.detail.clone(),
             }));
-            if way == Way::Post {
+            if matches!(way, Way::Post | Way::Carried) {
                 // The number means something to the author, who may be somebody else.
                 rejection.nonce = None;
             }

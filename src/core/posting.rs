@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use super::{Core, GossipVerdict, Now, OutgoingMessage, Output, PeerFacts, frames::Way, routing::Arrived};
 use crate::{
     event::NetworkEvent,
-    frame::{Frame, Post, PostId, Rejection, SpreadNote},
+    frame::{Addressing, Frame, Post, PostId, Rejection, SpreadNote},
     message::{MessageId, Priority},
     peer::{ConnectionKind, ConnectionState},
 };
@@ -39,7 +39,8 @@ impl Core {
     fn publish(&mut self, now: Now, message: OutgoingMessage) {
         let Some(post) = message.signed.as_deref() else { return };
         if self.routing.spread.post(now, post, &mut self.random) {
-            self.out.push_back(Output::Bridge { post: post.clone(), hops: 0 });
+            let post = post.clone();
+            self.bridge(now, post, 0);
             self.taken(message.letter.nonce, message.letter.priority);
         } else {
             self.out.push_back(Output::Publish { message });
@@ -90,13 +91,28 @@ impl Core {
         let verdict = match result {
             // From before a restart: this node knows what it has said.
             Ok(frame) if frame.id.sender == self.settings.local => GossipVerdict::Ignore,
-            Ok(frame) => self.take(now, from, frame, Way::Post),
+            Ok(frame) => {
+                let way = if self.is_for_app(&frame) { Way::Post } else { Way::Carried };
+                self.take(now, from, frame, way)
+            }
             Err(rejection) => self.reject(now, from, rejection, Way::Post),
         };
         let is_new = verdict == GossipVerdict::PassOn;
         if let Some((post, hops)) = self.routing.spread.verified(now, &id, is_new, &mut self.random) {
+            self.bridge(now, post, hops);
+        }
+    }
+
+    /// Strangers may want a post.
+    fn bridge(&mut self, now: Now, post: Post, hops: u32) {
+        if let Some((post, hops)) = self.bridges.carry(now, post, hops) {
             self.out.push_back(Output::Bridge { post, hops });
         }
+    }
+
+    /// Whether a post is for this node too, and not only for members of its group beyond.
+    fn is_for_app(&self, frame: &Frame) -> bool {
+        !matches!(&frame.addressing, Addressing::Group(group) if !self.groups.contains(group))
     }
 
     /// A stranger's gossip brought a post.
@@ -110,6 +126,11 @@ impl Core {
             Ok(good) => good,
             Err(rejection) => return self.reject(now, source, rejection, Way::Gossip),
         };
+        if self.bridges.heard(&post.id) {
+            // Another node of ours has carried it over. Strangers behind this one get that copy.
+            self.health.stats.duplicates += 1;
+            return GossipVerdict::PassOn;
+        }
         if self.routing.spread.knows(&post.id) || post.author == self.settings.local {
             self.health.stats.duplicates += 1;
             return GossipVerdict::Ignore;
@@ -163,3 +184,6 @@ impl Core {
         self.connections.links(peer).iter().all(|link| link.kind == ConnectionKind::Relayed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::{
     core::{ConnectRequest, Input, OutgoingMessage, RequestId},
     error::{ConnectError, TransferError},
     event::DiscoverTarget,
+    frame::Passing,
     message::GroupName,
     peer::ConnectTarget,
     receipt::ReceiptWriter,
@@ -21,17 +22,46 @@ type Answer = oneshot::Sender<Result<PeerId, ConnectError>>;
 
 /// One call of a handle.
 pub(crate) enum Command {
-    Connect { target: ConnectTarget, answer: Answer },
-    Disconnect { peer: PeerId, answer: Answer },
-    Send { peer: PeerId, message: Box<OutgoingMessage>, receipt: ReceiptWriter },
-    BroadcastNeighbors { message: OutgoingMessage },
-    BroadcastDirected { peers: Vec<PeerId>, message: OutgoingMessage },
-    Post { message: OutgoingMessage },
-    SendTransfer { outbox: Arc<Outbox> },
-    JoinGroup { group: GroupName },
-    LeaveGroup { group: GroupName },
-    Discover { target: DiscoverTarget },
-    Shutdown { done: oneshot::Sender<()> },
+    Connect {
+        target: ConnectTarget,
+        answer: Answer,
+    },
+    Disconnect {
+        peer: PeerId,
+        answer: Answer,
+    },
+    Send {
+        peer: PeerId,
+        message: Box<OutgoingMessage>,
+        receipt: ReceiptWriter,
+    },
+    BroadcastNeighbors {
+        message: OutgoingMessage,
+    },
+    BroadcastDirected {
+        peers: Vec<PeerId>,
+        message: OutgoingMessage,
+    },
+    /// A post; a large one is signed already.
+    Post {
+        message: OutgoingMessage,
+        passing: Passing,
+    },
+    SendTransfer {
+        outbox: Arc<Outbox>,
+    },
+    JoinGroup {
+        group: GroupName,
+    },
+    LeaveGroup {
+        group: GroupName,
+    },
+    Discover {
+        target: DiscoverTarget,
+    },
+    Shutdown {
+        done: oneshot::Sender<()>,
+    },
 }
 
 impl Command {
@@ -55,6 +85,9 @@ impl Command {
 
 impl Driver {
     pub(super) fn command(&mut self, command: Command) {
+        if !matches!(command, Command::Post { .. }) {
+            self.sign_posts();
+        }
         match command {
             Command::Connect { target, answer } => {
                 let id = self.request(answer);
@@ -70,7 +103,7 @@ impl Driver {
             }
             Command::BroadcastNeighbors { message } => self.handle(Input::BroadcastNeighbors { message }),
             Command::BroadcastDirected { peers, message } => self.handle(Input::BroadcastDirected { peers, message }),
-            Command::Post { message } => self.handle(Input::Post { message }),
+            Command::Post { message, passing } => self.own_post(message, passing),
             Command::SendTransfer { outbox } => self.send_transfer(outbox),
             Command::JoinGroup { group } => self.handle(Input::JoinGroup { group }),
             Command::LeaveGroup { group } => self.handle(Input::LeaveGroup { group }),

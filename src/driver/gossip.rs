@@ -20,7 +20,8 @@ use crate::{
     error::StartError,
     event::RejectReason,
     frame::{Frame, Post, Rejection},
-    platform, wire,
+    platform,
+    wire::{self, Roots},
 };
 
 /// Posts that may be checked at a time. More are dropped, and counted as missed.
@@ -152,7 +153,7 @@ fn check(
         wire::decode(&data, source, max_payload)?;
         return Err(Rejection::new(RejectReason::Unsigned, "no post with its author's signature came by gossip"));
     };
-    let frame = wire::verify_post(&post, source, max_payload)?;
+    let frame = wire::verify_post(&post, source, max_payload, &Roots::default())?;
     if post.topic == *topic {
         Ok((post, frame))
     } else {

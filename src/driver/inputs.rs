@@ -16,7 +16,7 @@ use super::{
     probes,
 };
 use crate::{
-    core::{DialId, Input, Link, LinkId, PeerFacts, Search},
+    core::{DialId, Input, Link, LinkId, PeerFacts, Search, TransferInput},
     event::DiscoverySource,
     message::Priority,
     peer::ConnectionKind,
@@ -25,6 +25,10 @@ use crate::{
 
 impl Driver {
     pub(super) fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        if matches!(event, SwarmEvent::ConnectionClosed { .. } | SwarmEvent::Behaviour(BehaviourEvent::Lanes(_))) {
+            // What the lanes reported before comes first.
+            self.take_reports(usize::MAX);
+        }
         match event {
             SwarmEvent::Behaviour(event) => self.behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -34,6 +38,7 @@ impl Driver {
                 // One that was given up has been reported already.
                 let Some(link) = self.links.remove(&connection_id) else { return };
                 self.connections.remove(&link);
+                self.lanes.remove(&link);
                 let reason = cause.map_or_else(|| "it was closed".to_owned(), |cause| cause.to_string());
                 self.handle(Input::LinkClosed { peer: peer_id, link, reason });
             }
@@ -74,6 +79,10 @@ impl Driver {
         let id = LinkId(self.next_link);
         self.links.insert(connection, id);
         self.connections.insert(id, (peer, connection));
+        if let Some(mailbox) = self.swarm.behaviour().lanes.mailbox(connection) {
+            mailbox.open();
+            self.lanes.insert(id, mailbox);
+        }
         let (address, outbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
             // Where a relayed connection came from only the local address tells.
@@ -126,12 +135,22 @@ impl Driver {
             BehaviourEvent::RelayClient(relay::client::Event::ReservationReqAccepted { relay_peer_id, .. }) => {
                 tracing::debug!(relay = %relay_peer_id, "a relay holds a place for this node");
             }
+            BehaviourEvent::RelayClient(relay::client::Event::OutboundCircuitEstablished { relay_peer_id, limit }) => {
+                self.circuit_limit(relay_peer_id, true, limit.and_then(|limit| limit.data_in_bytes()));
+            }
+            BehaviourEvent::RelayClient(relay::client::Event::InboundCircuitEstablished { src_peer_id, limit }) => {
+                self.circuit_limit(src_peer_id, false, limit.and_then(|limit| limit.data_in_bytes()));
+            }
             BehaviourEvent::Signaling(never) => match never {},
-            BehaviourEvent::RelayClient(_) | BehaviourEvent::RelayServer(_) | BehaviourEvent::Limits(_) => {}
+            BehaviourEvent::RelayServer(_) | BehaviourEvent::Limits(_) => {}
         }
     }
 
-    fn lane_event(&mut self, event: wire::Event) {
+    fn circuit_limit(&mut self, who: PeerId, outbound: bool, bytes: Option<u64>) {
+        self.handle(Input::Transfer(TransferInput::CircuitLimit { who, outbound, bytes }));
+    }
+
+    pub(super) fn lane_event(&mut self, event: wire::Event) {
         match event {
             // Of a connection that was given up the core has heard, with all that was on it: what still comes by it is not
             // acknowledged, and comes again by another.
@@ -177,6 +196,7 @@ impl Driver {
             same_network,
             speaks_cpc: info.protocols.contains(&wire::PROTOCOL),
             relay: info.protocols.contains(&relay::HOP_PROTOCOL_NAME),
+            mailbox: info.protocols.contains(&wire::MAILBOX_PROTOCOL),
             signals_webrtc: info.protocols.contains(&transport::SIGNALING_PROTOCOL),
             addresses: info.listen_addrs,
         };
@@ -197,6 +217,7 @@ impl Driver {
                 }
             }
             gossipsub::Event::Subscribed { topic, .. } => {
+                self.handle(Input::StrangerListens);
                 if let Some(topic) = self.gossip.topic(&topic).cloned() {
                     self.handle(Input::Subscribed { topic });
                 }

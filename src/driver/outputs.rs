@@ -1,6 +1,9 @@
 //! The core's wishes, carried out.
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::poll_fn,
+    task::{Poll, Waker},
+};
 
 use libp2p::{
     multiaddr::Protocol,
@@ -12,6 +15,7 @@ use crate::{
     core::{Input, LinkId, Output},
     event::NetworkEvent,
     frame::ControlContent,
+    message::ReceivedMessage,
     wire::{self, Parcel},
 };
 
@@ -28,8 +32,7 @@ impl Driver {
     pub(super) async fn carry_out_and_let_leave(&mut self) {
         self.do_what_is_wished();
         if self.hands_over && !self.news.is_empty() {
-            // The swarm gives what is to be sent to the connections' tasks, and these write it.
-            self.take_from_the_swarm();
+            // The connections' tasks write it.
             give_way().await;
             self.do_what_is_wished();
         }
@@ -50,8 +53,12 @@ impl Driver {
 
     fn tell_the_news(&mut self) {
         loop {
-            let news = std::mem::take(&mut self.news);
-            let missed = news.into_iter().filter_map(|news| self.tell(news)).sum();
+            let mut told = Told::default();
+            for news in std::mem::take(&mut self.news) {
+                self.tell(news, &mut told);
+            }
+            let missed = self.published.messages.send(told.messages);
+            told.wakers.into_iter().for_each(Waker::wake);
             if missed == 0 {
                 return;
             }
@@ -62,7 +69,7 @@ impl Driver {
     }
 
     fn output(&mut self, output: Output) {
-        self.hands_over |= matches!(output, Output::Transmit { .. } | Output::Control { .. });
+        self.hands_over |= matches!(output, Output::Transmit { .. } | Output::Control { .. } | Output::Mail { .. });
         match output {
             Output::Dial { dial, peer, addresses } => {
                 let options = match peer {
@@ -92,26 +99,29 @@ impl Driver {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
             // A connection that is gone meanwhile has been told to the core as closed, with all that is sent on it.
-            Output::Transmit { peer, link, letter, left } => {
-                if let Some((_, connection)) = self.connections.get(&link) {
-                    let (priority, parcel) = (letter.priority, Parcel::letter(letter, left));
-                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+            Output::Transmit { link, letter, left, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
+                    lanes.send(letter.priority, Parcel::letter(letter, left));
                 }
             }
-            Output::Control { peer, link, content } => {
-                if let Some((_, connection)) = self.connections.get(&link) {
+            Output::Mail { link, note, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
+                    lanes.send(note.priority(), Parcel::Mail(note));
+                }
+            }
+            Output::Control { link, content, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
                     let priority = content.priority();
                     let parcel = match content {
                         ControlContent::Acknowledge(ranges) => Parcel::Acknowledge(ranges),
                         content => Parcel::Frame(wire::control_frame(content)),
                     };
-                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+                    lanes.send(priority, parcel);
                 }
             }
-            Output::Forward { peer, link, priority, frame, hops } => {
-                if let Some((_, connection)) = self.connections.get(&link) {
-                    let parcel = Parcel::Frame(wire::with_hops(&frame, hops));
-                    self.swarm.behaviour_mut().lanes.send(peer, *connection, priority, parcel);
+            Output::Forward { link, priority, frame, hops, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
+                    lanes.send(priority, Parcel::Frame(wire::with_hops(&frame, hops)));
                 }
             }
             Output::Verify { from, post } => self.verification.push(from, post),
@@ -163,24 +173,21 @@ impl Driver {
     fn give_up(&mut self, link: LinkId) {
         let Some((peer, connection)) = self.connections.remove(&link) else { return };
         self.links.remove(&connection);
+        self.lanes.remove(&link);
         self.swarm.close_connection(connection);
         self.swarm.behaviour_mut().transfers.forget(connection);
         self.handle(Input::LinkClosed { peer, link, reason: "the peer does not answer".to_owned() });
     }
 
-    /// Tells one piece of news; returns how many messages were lost by it.
-    fn tell(&mut self, news: News) -> Option<u64> {
+    /// Tells one piece of news, but for what wakes the app: that comes at the end.
+    fn tell(&mut self, news: News, told: &mut Told) {
         match news {
             News::Event(event) => {
                 trace(&event);
                 // A subscriber that lags is told so in its own stream.
-                self.published.events.send(event);
+                self.published.events.send([event]);
             }
-            News::Message(message) => {
-                if !self.published.messages.send(message) {
-                    return Some(1);
-                }
-            }
+            News::Message(message) => told.messages.push(message),
             News::Kept(serial, message) => self.published.kept.send(serial, message),
             News::Accepted(nonce) => {
                 if let Some(receipt) = self.receipts.get(&nonce) {
@@ -188,13 +195,14 @@ impl Driver {
                 }
             }
             News::Receipt(nonce, state) if state.is_final() => {
+                // Its place is free before the app is woken.
                 if let Some(receipt) = self.receipts.remove(&nonce) {
-                    receipt.set(state);
+                    receipt.set(state, &mut told.wakers);
                 }
             }
             News::Receipt(nonce, state) => {
                 if let Some(receipt) = self.receipts.get(&nonce) {
-                    receipt.set(state);
+                    receipt.set(state, &mut told.wakers);
                 }
             }
             News::Transfer(watch, state) => watch.set(state),
@@ -205,8 +213,16 @@ impl Driver {
                 }
             }
         }
-        None
     }
+}
+
+/// What wakes the app, gathered while news are told. A thread that is woken takes the processor from the one that wakes it:
+/// what comes together is worth one such change, not one each.
+#[derive(Default)]
+struct Told {
+    messages: Vec<ReceivedMessage>,
+    /// Of those who wait for receipts.
+    wakers: Vec<Waker>,
 }
 
 /// The event log: what an operator reads. No payloads, no keys.
@@ -227,6 +243,9 @@ fn trace(event: &NetworkEvent) {
         NetworkEvent::MessagesMissed { count } => tracing::warn!(count, "messages missed: no subscriber took them"),
         NetworkEvent::StoreFailing { reason } => {
             tracing::error!(%reason, "messages can't be stored: new ones are refused, what was accepted goes on");
+        }
+        NetworkEvent::MailboxRefused { mailbox, recipient, reason } => {
+            tracing::info!(%mailbox, %recipient, %reason, "a mailbox does not keep a message");
         }
         NetworkEvent::StoreRecovered => tracing::info!("messages can be stored again"),
         NetworkEvent::InboxFull { waiting } => {

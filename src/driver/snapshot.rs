@@ -2,9 +2,12 @@
 
 mod peers;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use arc_swap::ArcSwap;
 use async_channel::Receiver;
 use libp2p::Multiaddr;
 
@@ -26,16 +29,39 @@ pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
     pub(crate) listen_addrs: Vec<Multiaddr>,
     pub(crate) peers: Peers,
+    /// The counters, but those of rejections.
     pub(crate) stats: NetworkStats,
+    /// These are many and change hardly ever.
+    pub(crate) rejections: Arc<BTreeMap<&'static str, u64>>,
     /// Why messages can't be stored; `None` while they can.
     pub(crate) store_failing: Option<Arc<str>>,
     /// When the node stopped.
     pub(crate) stopped_at: Option<Duration>,
 }
 
+/// The newest picture. The lock is held for as long as a pointer takes to be copied; a list of all threads that may be
+/// reading, as lock-free cells keep, would have to be walked at each renewal, and those are many more than readings.
+pub(crate) struct Latest(Mutex<Arc<Snapshot>>);
+
+impl Latest {
+    fn new(snapshot: Snapshot) -> Self {
+        Self(Mutex::new(Arc::new(snapshot)))
+    }
+
+    pub(crate) fn load(&self) -> Arc<Snapshot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn store(&self, snapshot: Snapshot) {
+        let last = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Arc::new(snapshot));
+        // What nobody holds any more is taken apart after the lock.
+        drop(last);
+    }
+}
+
 /// What the driver publishes and handles take.
 pub(crate) struct Published {
-    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) snapshot: Latest,
     pub(crate) events: Hub<NetworkEvent>,
     pub(crate) messages: Hub<ReceivedMessage>,
     pub(crate) offers: Offers,
@@ -54,11 +80,12 @@ impl Published {
             listen_addrs: Vec::new(),
             peers: Peers::default(),
             stats: NetworkStats::default(),
+            rejections: Arc::default(),
             store_failing: None,
             stopped_at: None,
         };
         Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot: Latest::new(snapshot),
             events: Hub::new(config.limits.event_buffer),
             messages: Hub::new(config.limits.message_buffer),
             offers: Offers::new(config.transfers.offers_waiting),
@@ -73,8 +100,8 @@ impl Published {
         let last = self.snapshot.load();
         let (listen_addrs, peers) = (Vec::new(), Peers::default());
         let (phase, stopped_at) = (Phase::Stopped, Some(since_start));
-        self.snapshot.store(Arc::new(Snapshot { phase, listen_addrs, peers, stopped_at, ..Snapshot::clone(&last) }));
-        self.events.send(NetworkEvent::Stopped);
+        self.snapshot.store(Snapshot { phase, listen_addrs, peers, stopped_at, ..Snapshot::clone(&last) });
+        self.events.send([NetworkEvent::Stopped]);
         self.events.close();
         self.messages.close();
         self.offers.close();
@@ -101,9 +128,10 @@ impl Driver {
             listen_addrs: self.swarm.listeners().cloned().collect(),
             peers,
             stats: self.core.stats(),
+            rejections: self.core.rejections(),
             store_failing: self.core.store_failing().map(Arc::from),
             stopped_at: None,
         };
-        self.published.snapshot.store(Arc::new(snapshot));
+        self.published.snapshot.store(snapshot);
     }
 }

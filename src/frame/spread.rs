@@ -64,6 +64,23 @@ pub(crate) struct SpreadNote {
     pub(crate) want: Vec<PostId>,
     /// The sender had them already when they came.
     pub(crate) enough: Vec<PostId>,
+    /// Members of groups that the sender is none of and reaches.
+    pub(crate) beyond: Vec<Beyond>,
+}
+
+/// What a node that is no member of a group reaches of it by its other neighbours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    pub(crate) group: GroupName,
+    /// For how long the member that has been one for longest takes part.
+    pub(crate) since: Duration,
+    /// The nearest first, each with how many nodes lie between that are no members. Empty: nobody any more.
+    pub(crate) members: Vec<(PeerId, u32)>,
+}
+
+impl Beyond {
+    /// Members that are named at most. A full list says that there may be more.
+    pub(crate) const MAX_MEMBERS: usize = 8;
 }
 
 impl SpreadNote {
@@ -75,8 +92,8 @@ impl SpreadNote {
 
     /// The lane it takes: news of what is there can wait, the rest can't.
     pub(crate) fn priority(&self) -> Priority {
-        let only_news =
-            !self.hello && [self.joined.len(), self.left.len(), self.want.len(), self.enough.len()] == [0; 4];
+        let only_news = !self.hello
+            && [self.joined.len(), self.left.len(), self.want.len(), self.enough.len(), self.beyond.len()] == [0; 5];
         if only_news { Priority::Medium } else { Priority::High }
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{Durability, Strategy},
     core::OutgoingMessage,
-    driver::Command,
+    driver::{Command, SIGNED_BY_THE_CALLER},
     error::{CommandError, SendError},
     frame::{Addressing, Letter, Passing},
     message::{BroadcastScope, GroupName, Message, MessageId, MessageKind, Priority, Propagation},
@@ -91,8 +91,8 @@ impl NetworkHandler {
         self.submit(match propagation {
             None => Command::BroadcastNeighbors { message },
             Some(Propagation::Directed(peers)) => Command::BroadcastDirected { peers, message },
-            Some(Propagation::Gossip) => Command::Post { message: self.signed(message, Passing::Gossip) },
-            Some(Propagation::Flood) => Command::Post { message: self.signed(message, Passing::Flood) },
+            Some(Propagation::Gossip) => self.post(message, Passing::Gossip),
+            Some(Propagation::Flood) => self.post(message, Passing::Flood),
         })?;
         Ok(id)
     }
@@ -190,15 +190,19 @@ impl NetworkHandler {
         };
         let id = MessageId { sender: self.local_peer_id(), nonce };
         let accepted_at = self.inner.clock.elapsed();
-        Ok((id, OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None }))
+        Ok((id, OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None, kept: None }))
     }
 
-    /// Signs a post, here in the caller's thread: everybody who passes it on passes on these bytes.
-    fn signed(&self, message: OutgoingMessage, passing: Passing) -> OutgoingMessage {
+    /// A post: everybody who passes it on passes on the same bytes. A large one is signed here, in the caller's thread;
+    /// the others where they leave, so that those of a burst can share a signature.
+    fn post(&self, message: OutgoingMessage, passing: Passing) -> Command {
+        if message.letter.payload.len() < SIGNED_BY_THE_CALLER {
+            return Command::Post { message, passing };
+        }
         let frame = wire::post_frame(&message.letter, passing, self.inner.identity.key())
             .expect("an Ed25519 key, and identities have no others, signs without fail");
         let post = wire::read_post(&frame, None).expect("a frame without recipient is a post");
-        OutgoingMessage { signed: Some(Box::new(post)), ..message }
+        Command::Post { message: OutgoingMessage { signed: Some(Box::new(post)), ..message }, passing }
     }
 
     fn submit(&self, command: Command) -> Result<(), SendError> {

@@ -1,5 +1,7 @@
 //! What is known, read from the last snapshot.
 
+use std::collections::BTreeMap;
+
 use libp2p::{Multiaddr, PeerId};
 
 use super::NetworkHandler;
@@ -54,6 +56,7 @@ impl NetworkHandler {
 
     /// The counters since the start.
     pub fn network_stats(&self) -> NetworkStats {
-        self.inner.published.snapshot.load().stats.clone()
+        let snapshot = self.inner.published.snapshot.load();
+        NetworkStats { rejections: BTreeMap::clone(&snapshot.rejections), ..snapshot.stats.clone() }
     }
 }

@@ -22,6 +22,9 @@ pub struct PropagationStats {
     /// Posts that neighbours missed and got on their asking.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub answered: u64,
+    /// Posts of groups that this node is no member of, which it handed on for members beyond it.
+    #[cfg_attr(feature = "typescript", ts(type = "number"))]
+    pub carried: u64,
     /// Posts that were dropped for one neighbour because too many waited for it; it is told of them when it has caught
     /// up.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]

@@ -1,10 +1,12 @@
 //! Threads, tokio and the file system.
 
+mod ed25519;
 mod file;
 mod journal;
 mod lock;
 mod wakes;
 
+pub(crate) use ed25519::{Signer, Verifier};
 pub(crate) use file::File;
 pub(crate) use journal::Disk;
 pub(crate) use lock::Lock;

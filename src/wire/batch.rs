@@ -7,10 +7,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use libp2p::{
-    PeerId,
-    identity::{Keypair, PublicKey, SigningError},
-};
+use libp2p::{PeerId, identity::SigningError};
 use prost::{
     Message as _,
     encoding::{
@@ -20,7 +17,7 @@ use prost::{
 };
 
 use super::{
-    frame::{Author, from_wire_range, incoming, malformed, public_key, wrong_signature},
+    frame::{Author, from_wire_range, incoming, malformed, wrong_signature},
     generated::{
         CpcMessage, NonceRange as WireRange,
         cpc_message::{Kind, Type},
@@ -28,7 +25,7 @@ use super::{
     outgoing::{append_content, append_recipient, append_sender, proven, signed_root, to_wire_range},
 };
 use crate::{
-    crypto::{Hash, LeafHasher, MAX_LEAVES, SIGNATURE_LEN, root, verify_tree},
+    crypto::{Author as Signing, AuthorKey, Hash, LeafHasher, MAX_LEAVES, SIGNATURE_LEN, root, verify_tree},
     event::RejectReason,
     frame::{Addressing, Content, Incoming, Letter, NonceRange, Rejection},
     message::Authenticity,
@@ -130,7 +127,7 @@ impl Filling {
     pub(super) fn seal(
         &mut self,
         acknowledged: &[NonceRange],
-        key: &Keypair,
+        key: &impl Signing,
         out: &mut Vec<u8>,
     ) -> Result<(), SigningError> {
         let signature = signed_root(&self.leaves, key)?;
@@ -168,13 +165,13 @@ impl Filling {
 pub(super) struct Opener {
     ends: Ends,
     /// `None` when the neighbour's peer id doesn't hold its key; then it can't sign anything.
-    key: Option<PublicKey>,
+    key: Option<AuthorKey>,
     max_payload: usize,
 }
 
 impl Opener {
     pub(super) fn new(neighbour: PeerId, local: PeerId, max_payload: usize) -> Self {
-        Self { ends: Ends::new(neighbour, local), key: public_key(&neighbour), max_payload }
+        Self { ends: Ends::new(neighbour, local), key: AuthorKey::of(&neighbour), max_payload }
     }
 
     /// Opens a batch: one result for each of its messages, behind those for the acknowledgements that came along. `None`

@@ -1,7 +1,9 @@
-//! Lanes in a swarm: hands parcels to the connections that the core has chosen, and reports what came of them.
+//! Lanes in a swarm: which connections have some, and what came of what they carry.
 
 use std::{
     collections::{HashMap, VecDeque},
+    convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,18 +12,21 @@ use libp2p::{
     core::{Endpoint, transport::PortUse},
     identity::Keypair,
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        ConnectionClosed, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure, NetworkBehaviour,
+        THandler, THandlerOutEvent, ToSwarm,
     },
 };
 
 use super::{
     MAX_FRAME_OVERHEAD,
-    handler::{HandlerEvent, LaneHandler, Transmit},
+    handler::{HandlerEvent, LaneHandler},
+    mail::MAX_MAIL_FRAME,
+    mailbox::{Mailbox, Reports},
     reader::Limits,
-    writer::{Outcome, Parcel},
+    writer::Outcome,
 };
 use crate::{
+    crypto::{SealingKey, SigningKey},
     frame::{Incoming, Rejection},
     message::Priority,
 };
@@ -43,33 +48,71 @@ pub(crate) enum Event {
     Unsupported { peer: PeerId },
 }
 
+impl HandlerEvent {
+    /// The same in the words of the swarm.
+    fn tell(self, peer: PeerId, connection: ConnectionId, mut each: impl FnMut(Event)) {
+        match self {
+            HandlerEvent::Read { batch, bytes } => each(Event::Read { peer, connection, batch, bytes }),
+            HandlerEvent::Sent(Outcome::Written { counts, bytes }) => {
+                each(Event::Written { peer, connection, counts, bytes });
+            }
+            HandlerEvent::Sent(Outcome::Lost { counts, reason }) => {
+                let lost = Priority::ALL.map(|priority| (priority, counts[priority.lane()]));
+                for (priority, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
+                    each(Event::Lost { peer, connection, priority, count, reason: reason.clone() });
+                }
+            }
+            HandlerEvent::Unsupported => each(Event::Unsupported { peer }),
+        }
+    }
+}
+
+impl Reports {
+    /// Hands out what the next report says. False when there is none.
+    pub(crate) fn next(&self, each: impl FnMut(Event)) -> bool {
+        let Some(report) = self.take() else { return false };
+        report.event.tell(report.peer, report.connection, each);
+        true
+    }
+}
+
 /// `/cpc/1.0.0` in a swarm.
 pub(crate) struct Behaviour {
-    key: Keypair,
+    key: SigningKey,
+    sealing: Arc<SealingKey>,
     limits: Limits,
-    /// What connections get at once when the swarm polls next. Bounded by what the core lets be unwritten.
-    parcels: HashMap<ConnectionId, Vec<(Priority, Parcel)>>,
-    /// Bounded by what the swarm's connections may report before it takes that, and by the number of connections.
+    reports: Reports,
+    /// Of the connections that stand, or are about to.
+    mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
+    /// What was read while connections ended. Bounded by their number and by what was on its way by them.
     events: VecDeque<Event>,
-    /// Connections for which parcels wait.
-    waiting: VecDeque<(PeerId, ConnectionId)>,
 }
 
 impl Behaviour {
-    /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key.
-    pub(crate) fn new(key: Keypair, max_payload: usize) -> Self {
-        let max_frame = max_payload.max(MIN_FRAME_LIMIT) + MAX_FRAME_OVERHEAD;
-        let limits = Limits { max_frame, max_payload };
-        Self { key, limits, parcels: HashMap::new(), events: VecDeque::new(), waiting: VecDeque::new() }
+    /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key. `serves_mail` says
+    /// that this node keeps mail for others.
+    pub(crate) fn new(key: &Keypair, max_payload: usize, serves_mail: bool) -> Self {
+        let max_frame = max_payload.max(MIN_FRAME_LIMIT).max(MAX_MAIL_FRAME) + MAX_FRAME_OVERHEAD;
+        let limits = Limits { max_frame, max_payload, serves_mail };
+        let sealing = Arc::new(SealingKey::of(key).expect("libp2p is built with Ed25519 keys only"));
+        let (key, reports) = (SigningKey::new(key), Reports::default());
+        Self { key, sealing, limits, reports, mailboxes: HashMap::new(), events: VecDeque::new() }
     }
 
-    /// Sends something by a connection. One that is gone takes nothing, which its end has told or will tell.
-    pub(crate) fn send(&mut self, peer: PeerId, connection: ConnectionId, priority: Priority, parcel: Parcel) {
-        let parcels = self.parcels.entry(connection).or_default();
-        if parcels.is_empty() {
-            self.waiting.push_back((peer, connection));
-        }
-        parcels.push((priority, parcel));
+    /// What the connections report.
+    pub(crate) fn reports(&self) -> Reports {
+        self.reports.clone()
+    }
+
+    /// What reaches a connection's lanes; `None` when the connection has ended.
+    pub(crate) fn mailbox(&self, connection: ConnectionId) -> Option<Arc<Mailbox>> {
+        self.mailboxes.get(&connection).cloned()
+    }
+
+    fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> LaneHandler {
+        let mailbox = Mailbox::new(peer, connection, self.reports.clone());
+        self.mailboxes.insert(connection, mailbox.clone());
+        LaneHandler::new(peer, self.key.clone(), self.sealing.clone(), self.limits, mailbox)
     }
 }
 
@@ -79,56 +122,43 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _local_address: &Multiaddr,
         _remote_address: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(LaneHandler::new(peer, self.key.clone(), self.limits))
+        Ok(self.handler(peer, connection))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _address: &Multiaddr,
         _role: Endpoint,
         _port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(LaneHandler::new(peer, self.key.clone(), self.limits))
+        Ok(self.handler(peer, connection))
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm) {}
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match event {
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. })
+            // Another behaviour may have refused the connection after it was given lanes.
+            | FromSwarm::DialFailure(DialFailure { connection_id, .. })
+            | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.mailboxes.remove(&connection_id);
+            }
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
-        match event {
-            HandlerEvent::Read { batch, bytes } => {
-                self.events.push_back(Event::Read { peer, connection, batch, bytes });
-            }
-            HandlerEvent::Sent(Outcome::Written { counts, bytes }) => {
-                self.events.push_back(Event::Written { peer, connection, counts, bytes });
-            }
-            HandlerEvent::Sent(Outcome::Lost { counts, reason }) => {
-                let lost = Priority::ALL.map(|priority| (priority, counts[priority.lane()]));
-                self.events.extend(lost.into_iter().filter(|(_, count)| *count > 0).map(|(priority, count)| {
-                    Event::Lost { peer, connection, priority, count, reason: reason.clone() }
-                }));
-            }
-            HandlerEvent::Unsupported => self.events.push_back(Event::Unsupported { peer }),
-        }
+        event.tell(peer, connection, |event| self.events.push_back(event));
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // Whoever adds something is in the swarm's own poll or in the driver, which polls the swarm next.
-        if let Some(event) = self.events.pop_front() {
-            return Poll::Ready(ToSwarm::GenerateEvent(event));
-        }
-        while let Some((peer, id)) = self.waiting.pop_front() {
-            if let Some(parcels) = self.parcels.remove(&id) {
-                let handler = NotifyHandler::One(id);
-                return Poll::Ready(ToSwarm::NotifyHandler { peer_id: peer, handler, event: Transmit { parcels } });
-            }
-        }
-        Poll::Pending
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, Infallible>> {
+        // Whoever adds something is in the swarm's own poll.
+        self.events.pop_front().map_or(Poll::Pending, |event| Poll::Ready(ToSwarm::GenerateEvent(event)))
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::{PeerId, identity::PublicKey};
+use libp2p::PeerId;
 use prost::{
     Message as _,
     encoding::{DecodeContext, decode_key, skip_field},
@@ -20,11 +20,13 @@ use super::{
         cpc_message::{Encoding, Kind, Priority as WirePriority, Type},
     },
     kinds::{from_wire_kind, from_wire_priority},
+    mail::decode_mail,
     posts,
     records::open_record,
+    roots::Roots,
 };
 use crate::{
-    crypto::{HASH_LEN, LeafHasher, SIGNATURE_LEN, SignatureError, root_of, signed_records, verify_frame, verify_tree},
+    crypto::{AuthorKey, HASH_LEN, LeafHasher, SIGNATURE_LEN, SignatureError, root_of, signed_records, verify_frame},
     event::RejectReason,
     frame::{Addressing, Content, Frame, Incoming, NonceRange, Rejection},
     message::{Authenticity, MessageId, MessageKind},
@@ -45,11 +47,16 @@ pub(crate) fn decode(bytes: &[u8], neighbour: PeerId, max_payload: usize) -> Res
     if let Some(post) = posts::read_post(bytes, Some(&neighbour)) {
         return Ok(Incoming { content: Content::Post(post), acknowledged: Vec::new() });
     }
-    decode_verified(bytes, neighbour, max_payload)
+    decode_verified(bytes, neighbour, max_payload, &Roots::default())
 }
 
 /// Reads and verifies a frame, also a post.
-pub(super) fn decode_verified(bytes: &[u8], neighbour: PeerId, max_payload: usize) -> Result<Incoming, Rejection> {
+pub(super) fn decode_verified(
+    bytes: &[u8],
+    neighbour: PeerId,
+    max_payload: usize,
+    roots: &Roots,
+) -> Result<Incoming, Rejection> {
     let wire = CpcMessage::decode(bytes).map_err(|error| malformed(error.to_string()))?;
     // Its sender can tell by the nonce which message was meant.
     let nonce = Some(wire.nonce);
@@ -58,7 +65,7 @@ pub(super) fn decode_verified(bytes: &[u8], neighbour: PeerId, max_payload: usiz
         only_a_neighbours_fields(bytes).map_err(answerable)?;
         Author { sender: neighbour, authenticity: Authenticity::Connection, recipient: None }
     } else {
-        let sender = verified_sender(bytes, &wire).map_err(answerable)?;
+        let sender = verified_sender(bytes, &wire, roots).map_err(answerable)?;
         Author { sender, authenticity: Authenticity::Signed, recipient: None }
     };
     incoming(wire, author, max_payload)
@@ -84,6 +91,11 @@ pub(super) fn incoming(wire: CpcMessage, author: Author, max_payload: usize) -> 
         (Type::Control, Ok(Kind::Goodbye)) => Content::Goodbye,
         (Type::Control, Ok(Kind::Spread)) if author.authenticity == Authenticity::Connection => {
             Content::Spread(posts::decode_note(wire.payload).map_err(answerable)?)
+        }
+        (Type::Control, Ok(kind @ (Kind::Deposit | Kind::Collect | Kind::Mail)))
+            if author.authenticity == Authenticity::Connection =>
+        {
+            Content::Mail(Box::new(decode_mail(kind, wire.payload).map_err(answerable)?))
         }
         (Type::Control, Ok(Kind::Error)) => {
             let report = ErrorReport::decode(wire.payload).map_err(|error| malformed(error.to_string()))?;
@@ -175,7 +187,7 @@ pub(super) fn wrong_signature(detail: impl Into<String>) -> Rejection {
     Rejection::new(RejectReason::WrongSignature, detail)
 }
 
-fn verified_sender(bytes: &[u8], wire: &CpcMessage) -> Result<PeerId, Rejection> {
+fn verified_sender(bytes: &[u8], wire: &CpcMessage, roots: &Roots) -> Result<PeerId, Rejection> {
     let sender = PeerId::from_bytes(&wire.sender).map_err(|error| malformed(format!("the sender: {error}")))?;
     if wire.batch.is_some() {
         return Err(malformed("a batch is its lane's, and has no author".into()));
@@ -184,10 +196,10 @@ fn verified_sender(bytes: &[u8], wire: &CpcMessage) -> Result<PeerId, Rejection>
         let detail = format!("the signature is {} bytes long, not {SIGNATURE_LEN}", wire.signature.len());
         return Err(wrong_signature(detail));
     }
-    let key = public_key(&sender).ok_or_else(|| wrong_signature("the sender's peer id doesn't hold its key"))?;
+    let key = AuthorKey::of(&sender).ok_or_else(|| wrong_signature("the sender's peer id doesn't hold its key"))?;
     let verified = match &wire.proof {
         None => verify_frame(bytes, &wire.signature, &key),
-        Some(proof) => verify_proof(bytes, proof, &wire.signature, &key),
+        Some(proof) => verify_proof(bytes, proof, &wire.signature, (&sender, &key), roots),
     };
     match verified {
         Ok(()) => Ok(sender),
@@ -197,21 +209,20 @@ fn verified_sender(bytes: &[u8], wire: &CpcMessage) -> Result<PeerId, Rejection>
 }
 
 /// Checks that the message is one of those under a shared signature.
-fn verify_proof(bytes: &[u8], proof: &Proof, signature: &[u8], key: &PublicKey) -> Result<(), SignatureError> {
+fn verify_proof(
+    bytes: &[u8],
+    proof: &Proof,
+    signature: &[u8],
+    (signer, key): (&PeerId, &AuthorKey),
+    roots: &Roots,
+) -> Result<(), SignatureError> {
     let (siblings, rest) = proof.siblings.as_chunks::<HASH_LEN>();
     if !rest.is_empty() {
         return Err(SignatureError::Malformed(format!("a proof of {} bytes", proof.siblings.len())));
     }
     let leaf = LeafHasher::new(&[]).hash(&signed_records(bytes)?);
     let root = root_of(leaf, proof.index, proof.count, siblings).ok_or(SignatureError::Wrong)?;
-    if verify_tree(&root, proof.count, signature, key) { Ok(()) } else { Err(SignatureError::Wrong) }
-}
-
-/// Ed25519 peer ids hold the key itself (libp2p peer-ids spec, §Peer IDs: identity multihash up to 42 bytes).
-pub(super) fn public_key(peer: &PeerId) -> Option<PublicKey> {
-    const IDENTITY: u64 = 0;
-    let hash = peer.as_ref();
-    (hash.code() == IDENTITY).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok()).flatten()
+    if roots.verify(&root, proof.count, signature, signer, key) { Ok(()) } else { Err(SignatureError::Wrong) }
 }
 
 fn peer_list(payload: Bytes) -> Result<Content, Rejection> {
@@ -263,7 +274,7 @@ mod tests {
     fn decode_all(bytes: &[u8], neighbour: PeerId) -> Result<Incoming, Rejection> {
         let incoming = decode(bytes, neighbour, LIMIT)?;
         let Content::Post(post) = &incoming.content else { return Ok(incoming) };
-        let content = Content::Message(posts::verify_post(post, neighbour, LIMIT)?);
+        let content = Content::Message(posts::verify_post(post, neighbour, LIMIT, &Roots::default())?);
         Ok(Incoming { content, acknowledged: vec![] })
     }
 

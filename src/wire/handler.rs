@@ -2,12 +2,13 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use libp2p::{
     PeerId, Stream,
-    identity::Keypair,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
@@ -17,10 +18,12 @@ use web_time::Instant;
 
 use super::{
     dialect::LaneUpgrade,
+    mailbox::Mailbox,
     reader::{Limits, Read, Reader, Understanding},
-    writer::{Outcome, Parcel, Writer},
+    writer::{Outcome, Writer},
 };
 use crate::{
+    crypto::{Author as _, SealingKey, SigningKey},
     event::RejectReason,
     frame::{Incoming, Rejection},
     message::Priority,
@@ -29,13 +32,7 @@ use crate::{
 /// A peer needs three; some more are let in while it renews them.
 const MAX_INBOUND: usize = 8;
 
-/// Things to send, each with its lane.
-#[derive(Debug)]
-pub(crate) struct Transmit {
-    pub(crate) parcels: Vec<(Priority, Parcel)>,
-}
-
-/// What the connection's lanes report to the behaviour.
+/// What the connection's lanes report.
 #[derive(Debug)]
 pub(crate) enum HandlerEvent {
     /// Frames came in, each taken or rejected. `bytes` counts all that was read.
@@ -50,20 +47,29 @@ pub(crate) enum HandlerEvent {
 pub(crate) struct LaneHandler(Box<Lanes>);
 
 struct Lanes {
+    mailbox: Arc<Mailbox>,
     limits: Limits,
     understanding: Understanding,
     writer: Writer<Stream>,
     /// The first is polled first and then goes to the end.
     readers: VecDeque<Reader<Stream>>,
+    /// What else is to be reported.
     reports: VecDeque<HandlerEvent>,
 }
 
 impl LaneHandler {
-    pub(super) fn new(neighbour: PeerId, key: Keypair, limits: Limits) -> Self {
+    pub(super) fn new(
+        neighbour: PeerId,
+        key: SigningKey,
+        sealing: Arc<SealingKey>,
+        limits: Limits,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         Self(Box::new(Lanes {
+            mailbox,
             limits,
-            understanding: Understanding::new(neighbour, key.public().to_peer_id(), limits.max_payload),
-            writer: Writer::new(neighbour, key),
+            understanding: Understanding::new(neighbour, key.peer_id(), sealing.clone(), limits.max_payload),
+            writer: Writer::new(neighbour, key, sealing),
             readers: VecDeque::new(),
             reports: VecDeque::new(),
         }))
@@ -94,7 +100,8 @@ impl Lanes {
 }
 
 impl ConnectionHandler for LaneHandler {
-    type FromBehaviour = Transmit;
+    /// What is to be sent comes by the mailbox.
+    type FromBehaviour = Infallible;
     type ToBehaviour = HandlerEvent;
     type InboundProtocol = LaneUpgrade;
     type OutboundProtocol = LaneUpgrade;
@@ -102,7 +109,7 @@ impl ConnectionHandler for LaneHandler {
     type OutboundOpenInfo = Priority;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(LaneUpgrade, ())
+        SubstreamProtocol::new(LaneUpgrade { mailbox: self.0.limits.serves_mail }, ())
     }
 
     /// Connections are opened and closed by the core's decision, never for want of traffic.
@@ -110,10 +117,8 @@ impl ConnectionHandler for LaneHandler {
         true
     }
 
-    fn on_behaviour_event(&mut self, Transmit { parcels }: Transmit) {
-        for (priority, parcel) in parcels {
-            self.0.writer.push(priority, parcel);
-        }
+    fn on_behaviour_event(&mut self, never: Infallible) {
+        match never {}
     }
 
     fn on_connection_event(
@@ -150,14 +155,20 @@ impl ConnectionHandler for LaneHandler {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Priority, HandlerEvent>> {
+        let lanes = &mut *self.0;
+        let (parcels, mut may_read) = lanes.mailbox.collect(context);
+        for (priority, parcel) in parcels {
+            lanes.writer.push(priority, parcel);
+        }
         // What is to be sent goes before what may be read, so that the way is never idle.
-        let report = self.0.reports.pop_front();
-        let report = report.or_else(|| self.0.writer.poll(context).map(HandlerEvent::Sent));
-        if let Some(report) = report.or_else(|| self.0.next_read(context)) {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
+        loop {
+            let report = lanes.reports.pop_front();
+            let report = report.or_else(|| lanes.writer.poll(context).map(HandlerEvent::Sent));
+            let Some(report) = report.or_else(|| if may_read { lanes.next_read(context) } else { None }) else { break };
+            may_read = lanes.mailbox.report(report);
         }
         if let Some(priority) = self.0.writer.next_to_open() {
-            let protocol = SubstreamProtocol::new(LaneUpgrade, priority);
+            let protocol = SubstreamProtocol::new(LaneUpgrade { mailbox: false }, priority);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending

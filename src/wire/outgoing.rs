@@ -4,10 +4,7 @@
 //! recipient, then its content. In a batch the lane tells the first two, and they are left out of the bytes.
 
 use bytes::{BufMut as _, Bytes};
-use libp2p::{
-    PeerId,
-    identity::{Keypair, SigningError},
-};
+use libp2p::{PeerId, identity::SigningError};
 use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint},
@@ -20,11 +17,13 @@ use super::{
         cpc_message::{Encoding, Kind, Propagation, Type},
     },
     kinds::{to_wire_kind, to_wire_priority},
+    mail::{encode_answers, encode_piece},
     posts::encode_note,
 };
 use crate::{
-    crypto::{Hash, LeafHasher, MAX_LEAVES, path, root, sign_frame, sign_tree},
+    crypto::{Author, Hash, LeafHasher, MAX_LEAVES, path, root, sign_frame, sign_tree},
     frame::{Addressing, ControlContent, Letter, NonceRange, Passing},
+    message::Priority,
 };
 
 // The fields' numbers in `proto/cpc.proto`.
@@ -48,8 +47,8 @@ const PROPAGATION: u32 = 18;
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, SigningError> {
-    let mut frame = unsigned(letter, &key.public().to_peer_id());
+pub(crate) fn message_frame(letter: &Letter, key: &impl Author) -> Result<Bytes, SigningError> {
+    let mut frame = unsigned(letter, &key.peer_id());
     let signature = sign_frame(&frame, key)?;
     append_bytes(SIGNATURE, &signature, &mut frame);
     Ok(frame.into())
@@ -59,29 +58,28 @@ pub(crate) fn message_frame(letter: &Letter, key: &Keypair) -> Result<Bytes, Sig
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(crate) fn post_frame(letter: &Letter, passing: Passing, key: &Keypair) -> Result<Bytes, SigningError> {
-    let mut frame = unsigned(letter, &key.public().to_peer_id());
-    let propagation = match passing {
-        Passing::Gossip => Propagation::Gossip,
-        Passing::Flood => Propagation::Flood,
-    };
-    append_number(PROPAGATION, number(propagation.into()), &mut frame);
+pub(crate) fn post_frame(letter: &Letter, passing: Passing, key: &impl Author) -> Result<Bytes, SigningError> {
+    let mut frame = unsigned_post(letter, passing, &key.peer_id());
     let signature = sign_frame(&frame, key)?;
     append_bytes(SIGNATURE, &signature, &mut frame);
     Ok(frame.into())
 }
 
-/// Builds the frames of many messages under one signature. Each of them proves itself alone, wherever it goes; a burst
-/// of `n` costs one signature and `2 n` small hashes.
+/// Builds the frames of posts under one signature. Each of them proves itself alone, wherever it goes; a burst of `n`
+/// costs one signature and `2 n` small hashes. One alone has a signature of its own, which is shorter.
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-#[cfg_attr(not(test), allow(dead_code, reason = "offered to what sends bursts that others pass on"))]
-pub(crate) fn provable_frames(letters: &[Letter], key: &Keypair) -> Result<Vec<Bytes>, SigningError> {
-    let (author, hasher) = (key.public().to_peer_id(), LeafHasher::new(&[]));
-    let mut frames = Vec::with_capacity(letters.len());
-    for letters in letters.chunks(MAX_LEAVES as usize) {
-        let unsigned = letters.iter().map(|letter| unsigned(letter, &author)).collect::<Vec<_>>();
+pub(crate) fn post_frames(posts: &[(&Letter, Passing)], key: &impl Author) -> Result<Vec<Bytes>, SigningError> {
+    let (author, hasher) = (key.peer_id(), LeafHasher::new(&[]));
+    let mut frames = Vec::with_capacity(posts.len());
+    for posts in posts.chunks(MAX_LEAVES as usize) {
+        if let [(letter, passing)] = posts {
+            frames.push(post_frame(letter, *passing, key)?);
+            continue;
+        }
+        let unsigned = posts.iter().map(|(letter, passing)| unsigned_post(letter, *passing, &author));
+        let unsigned = unsigned.collect::<Vec<_>>();
         let leaves = unsigned.iter().map(|records| hasher.hash(records)).collect::<Vec<_>>();
         let signature = signed_root(&leaves, key)?;
         frames.extend(
@@ -91,11 +89,22 @@ pub(crate) fn provable_frames(letters: &[Letter], key: &Keypair) -> Result<Vec<B
     Ok(frames)
 }
 
+/// All records of a post but its signature.
+fn unsigned_post(letter: &Letter, passing: Passing, author: &PeerId) -> Vec<u8> {
+    let mut records = unsigned(letter, author);
+    let propagation = match passing {
+        Passing::Gossip => Propagation::Gossip,
+        Passing::Flood => Propagation::Flood,
+    };
+    append_number(PROPAGATION, number(propagation.into()), &mut records);
+    records
+}
+
 /// The signature over the tree of these leaves, of which there is at least one.
 ///
 /// # Errors
 /// When the key can't sign, which Ed25519 keys always can.
-pub(super) fn signed_root(leaves: &[Hash], key: &Keypair) -> Result<Vec<u8>, SigningError> {
+pub(super) fn signed_root(leaves: &[Hash], key: &impl Author) -> Result<Vec<u8>, SigningError> {
     let root = root(&mut leaves.to_vec()).expect("whoever signs has something to sign");
     sign_tree(&root, count(leaves), key)
 }
@@ -202,6 +211,14 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
             frame.kind = Kind::Spread.into();
             frame.payload = encode_note(note).into();
         }
+        ControlContent::Answers(answers) => {
+            frame.kind = Kind::Mail.into();
+            frame.payload = encode_answers(answers).into();
+        }
+        ControlContent::Piece(piece) => {
+            frame.kind = Kind::Mail.into();
+            frame.payload = encode_piece(*piece).into();
+        }
         ControlContent::PeerList(envelopes) => {
             frame.message_type = Type::Discovery.into();
             frame.kind = Kind::PeerList.into();
@@ -209,6 +226,13 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
         }
     }
     frame.encode_to_vec().into()
+}
+
+/// A frame from neighbour to neighbour of this kind.
+pub(super) fn control_frame_of(kind: Kind, priority: Priority, payload: Vec<u8>) -> Bytes {
+    let (priority, message_type) = (to_wire_priority(priority).into(), Type::Control.into());
+    let (kind, payload) = (kind.into(), payload.into());
+    CpcMessage { priority, message_type, kind, payload, ..Default::default() }.encode_to_vec().into()
 }
 
 pub(super) fn to_wire_range(&NonceRange { first, last }: &NonceRange) -> generated::NonceRange {

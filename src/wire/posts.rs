@@ -15,11 +15,12 @@ use prost::{
 use super::{
     frame::{decode_verified, malformed},
     generated::{self, Membership, cpc_message::Propagation},
+    roots::Roots,
 };
 use crate::{
     event::RejectReason,
-    frame::{Content, Frame, Passing, Post, PostId, Rejection, SpreadNote, Topic},
-    message::{Authenticity, Priority},
+    frame::{Beyond, Content, Frame, Passing, Post, PostId, Rejection, SpreadNote, Topic},
+    message::{Authenticity, GroupName, Priority},
 };
 
 const HOPS_FIELD: u32 = 11;
@@ -156,9 +157,14 @@ pub(crate) fn with_hops(frame: &Bytes, hops: u32) -> Bytes {
 }
 
 /// Checks all of a post: that it is well formed, that its author signed it, and that it is what it looked like. Costs a
-/// signature verification: not for the driver's task.
-pub(crate) fn verify_post(post: &Post, neighbour: PeerId, max_payload: usize) -> Result<Frame, Rejection> {
-    match decode_verified(&post.frame, neighbour, max_payload)?.content {
+/// signature verification, unless the signature is shared with a post that was verified a moment ago.
+pub(crate) fn verify_post(
+    post: &Post,
+    neighbour: PeerId,
+    max_payload: usize,
+    roots: &Roots,
+) -> Result<Frame, Rejection> {
+    match decode_verified(&post.frame, neighbour, max_payload, roots)?.content {
         Content::Message(frame) if frame.authenticity == Authenticity::Signed => Ok(Frame { hops: post.hops, ..frame }),
         Content::Message(_) => Err(Rejection::new(RejectReason::Unsigned, "a post without its author's signature")),
         _ => Err(Rejection::new(RejectReason::Malformed, "a frame between neighbours came as a post")),
@@ -172,7 +178,7 @@ pub(super) fn encode_note(note: SpreadNote) -> Vec<u8> {
             Topic::All => String::new(),
             Topic::Group(name) => name.into(),
         },
-        since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        since: millis(since),
     });
     generated::Spread {
         hello: note.hello,
@@ -181,13 +187,14 @@ pub(super) fn encode_note(note: SpreadNote) -> Vec<u8> {
         have: ids(note.have),
         want: ids(note.want),
         enough: ids(note.enough),
+        beyond: note.beyond.into_iter().map(encode_beyond).collect(),
     }
     .encode_to_vec()
 }
 
 pub(super) fn decode_note(payload: Bytes) -> Result<SpreadNote, Rejection> {
     let wire = generated::Spread::decode(payload).map_err(|error| malformed(format!("the note: {error}")))?;
-    let too_many = wire.joined.len().max(wire.left.len()) > SpreadNote::MAX_TOPICS;
+    let too_many = wire.joined.len().max(wire.left.len()).max(wire.beyond.len()) > SpreadNote::MAX_TOPICS;
     if too_many {
         return Err(malformed(format!("a note may name {} groups", SpreadNote::MAX_TOPICS)));
     }
@@ -203,7 +210,33 @@ pub(super) fn decode_note(payload: Bytes) -> Result<SpreadNote, Rejection> {
         have: ids(&wire.have)?,
         want: ids(&wire.want)?,
         enough: ids(&wire.enough)?,
+        beyond: wire.beyond.into_iter().map(|beyond| decode_beyond(beyond, group)).collect::<Result<_, _>>()?,
     })
+}
+
+fn encode_beyond(Beyond { group, since, members }: Beyond) -> generated::Beyond {
+    let (members, between) = members.into_iter().map(|(peer, between)| (Bytes::from(peer.to_bytes()), between)).unzip();
+    generated::Beyond { group: group.into(), since: millis(since), members, between }
+}
+
+fn decode_beyond(
+    wire: generated::Beyond,
+    group: impl Fn(String) -> Result<GroupName, Rejection>,
+) -> Result<Beyond, Rejection> {
+    if wire.members.len() != wire.between.len() || wire.members.len() > Beyond::MAX_MEMBERS {
+        let detail = format!("{} members beyond at {} distances", wire.members.len(), wire.between.len());
+        return Err(malformed(detail));
+    }
+    let member = |(peer, between): (&Bytes, u32)| {
+        let peer = PeerId::from_bytes(peer).map_err(|error| malformed(format!("a member beyond: {error}")))?;
+        Ok((peer, between))
+    };
+    let members = wire.members.iter().zip(wire.between).map(member).collect::<Result<_, _>>()?;
+    Ok(Beyond { group: group(wire.group)?, since: Duration::from_millis(wire.since), members })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn ids(bytes: &[u8]) -> Result<Vec<PostId>, Rejection> {

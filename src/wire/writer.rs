@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,10 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures::{AsyncWrite, FutureExt as _, future::BoxFuture};
 use futures_timer::Delay;
-use libp2p::{
-    PeerId,
-    identity::{Keypair, SigningError},
-};
+use libp2p::{PeerId, identity::SigningError};
 use web_time::Instant;
 
 use super::{
@@ -27,11 +25,13 @@ use super::{
     control_frame,
     dialect::Dialect,
     framing::append_frame,
+    mail::sealed_frame,
     message_frame,
     pace::{OVERDUE, Pace},
 };
 use crate::{
-    frame::{ControlContent, Letter, NonceRange},
+    crypto::{Author as _, SealingKey, SigningKey},
+    frame::{ControlContent, Letter, NonceRange, ToMailbox},
     message::Priority,
     platform,
 };
@@ -56,6 +56,9 @@ const RANGES_ALONG: usize = 16;
 const RANGES_IN_FRAME: usize = 512;
 const MAX_RANGES: usize = 8 * RANGES_IN_FRAME;
 
+/// What is sealed for mailboxes is made elsewhere, up to so much of it for one write: some 200 µs each.
+const SEALED_TOGETHER: usize = 8;
+
 /// How often in a row a lane steps back for a more urgent one that is stuck, and after how long it looks again when
 /// nothing else happens.
 const PATIENCE: u32 = 8;
@@ -79,6 +82,8 @@ pub(crate) enum Parcel {
     Acknowledge(Vec<NonceRange>),
     /// A frame that needs nothing more.
     Frame(Bytes),
+    /// To a mailbox; the worker pool signs and seals it.
+    Mail(ToMailbox),
 }
 
 impl Parcel {
@@ -131,7 +136,8 @@ impl<S> Lane<S> {
 
 /// The lanes out.
 pub(super) struct Writer<S> {
-    key: Keypair,
+    key: SigningKey,
+    sealing: Arc<SealingKey>,
     ends: Ends,
     lanes: [Lane<S>; 3],
     acknowledge: Vec<NonceRange>,
@@ -146,12 +152,13 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Writer<S> {
-    pub(super) fn new(neighbour: PeerId, key: Keypair) -> Self {
-        let ends = Ends::new(key.public().to_peer_id(), neighbour);
+    pub(super) fn new(neighbour: PeerId, key: SigningKey, sealing: Arc<SealingKey>) -> Self {
+        let ends = Ends::new(key.peer_id(), neighbour);
         let lane =
             |priority| Lane { priority, state: State::Closed, queue: VecDeque::new(), write: None, pace: Pace::new() };
         Self {
             key,
+            sealing,
             ends,
             lanes: Priority::ALL.map(lane),
             acknowledge: Vec::new(),
@@ -171,7 +178,9 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 self.acknowledgements += 1;
                 self.acknowledge.extend(ranges);
             }
-            Parcel::Letter(_) | Parcel::Ephemeral(..) | Parcel::Frame(_) if lane.queue.len() < LANE_CAPACITY => {
+            Parcel::Letter(_) | Parcel::Ephemeral(..) | Parcel::Frame(_) | Parcel::Mail(_)
+                if lane.queue.len() < LANE_CAPACITY =>
+            {
                 lane.queue.push_back(parcel)
             }
             _ => self.lost(count(priority, 1), "the lane's queue is full"),
@@ -310,6 +319,26 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
             lane.write = Some(Write { bytes: Err(platform::offload(work).boxed()), written: 0, counts });
             return;
         }
+        if let Some(Parcel::Mail(_)) = lane.queue.front() {
+            let mut mail = Vec::new();
+            while mail.len() < SEALED_TOGETHER
+                && matches!(lane.queue.front(), Some(Parcel::Mail(_)))
+                && let Some(Parcel::Mail(to)) = lane.queue.pop_front()
+            {
+                counts[at] += 1;
+                mail.push(to);
+            }
+            append_acknowledgements(&mut acknowledge, &mut frames);
+            let (key, sealing) = (self.key.clone(), self.sealing.clone());
+            let work = move || {
+                for frame in mail.iter().filter_map(|to| sealed_frame(to, &key, &sealing).expect(SIGNS)) {
+                    append_frame(&mut frames, &frame);
+                }
+                frames
+            };
+            lane.write = Some(Write { bytes: Err(platform::offload(work).boxed()), written: 0, counts });
+            return;
+        }
         let bytes = FILLING.with_borrow_mut(|filling| {
             let mut sealing = Sealing { filling, acknowledge, key: &self.key, ends: &self.ends, frames };
             while let Some(parcel) = lane.queue.front() {
@@ -317,6 +346,8 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                     Parcel::Letter(letter) | Parcel::Ephemeral(letter, _) => letter.payload.len() + MAX_RECORDS,
                     Parcel::Frame(frame) => frame.len(),
                     Parcel::Acknowledge(_) => 0,
+                    // Made elsewhere, by the next write.
+                    Parcel::Mail(_) => break,
                 };
                 if !sealing.has_room(len) {
                     break;
@@ -330,7 +361,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                         append_frame(&mut sealing.frames, &message_frame(&letter, &self.key).expect(SIGNS));
                     }
                     Some(Parcel::Frame(frame)) => sealing.frame(&frame).expect(SIGNS),
-                    Some(Parcel::Ephemeral(..) | Parcel::Acknowledge(_)) | None => {}
+                    Some(Parcel::Ephemeral(..) | Parcel::Acknowledge(_) | Parcel::Mail(_)) | None => {}
                 }
                 counts[at] += 1 + let_go(&mut lane.queue, now);
             }
@@ -374,7 +405,7 @@ struct Sealing<'writer> {
     filling: &'writer mut Filling,
     /// What still has to travel along.
     acknowledge: Vec<NonceRange>,
-    key: &'writer Keypair,
+    key: &'writer SigningKey,
     ends: &'writer Ends,
     frames: Vec<u8>,
 }

@@ -3,8 +3,12 @@
 //!
 //! Both contestants have the same nodes and the same connections over TCP, Noise and yamux on loopback (a ring and three
 //! chords from each node, about eight neighbours), a thread with a current-thread runtime for each node, and take turns in
-//! posting. gossipsub has its defaults and its own signing. What is measured begins when all connections stand and the
-//! meshes have formed.
+//! posting. gossipsub has its defaults and its own signing. What is measured begins when all connections stand, the meshes
+//! have formed and posts have flowed for a moment.
+//!
+//! CPU for each delivery is the process's CPU time within the measured seconds by the deliveries within them, whenever
+//! they were posted: so neither the beginning nor the end is in it, and who can't keep up is charged for what it did, not
+//! for what it was asked. What is lost, and how long the others took, is told of the posts of those seconds.
 
 use std::{
     collections::BTreeSet,
@@ -19,14 +23,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cpc_net::{BroadcastScope, Message, NetworkConfig, NetworkHandler, Priority};
+use cpc_net::{BroadcastScope, Message, NetworkConfig, NetworkHandler, Priority, PropagationStats};
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, SwarmBuilder, gossipsub, identify, noise, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -36,6 +40,9 @@ const SIZE: usize = 512;
 
 /// How long the meshes get to form before anything is measured.
 const FORMING: Duration = Duration::from_secs(5);
+
+/// How long posts flow before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// How long the last posts get to arrive.
 const ARRIVING: Duration = Duration::from_secs(3);
@@ -88,73 +95,103 @@ impl Load {
         edges.into_iter().collect()
     }
 
-    /// Posts from all in turn, at a steady pace, and what came of them.
+    /// Posts from all in turn, at a steady pace, and what came of them. `beside` tells more when all is over.
     async fn measure(
         &self,
         who: &str,
         journal: &Arc<Journal>,
         mut post: impl FnMut(usize, Vec<u8>) -> Result<(), Failure>,
+        beside: impl FnOnce() -> Value,
     ) -> Result<(), Failure> {
         tokio::time::sleep(FORMING).await;
-        journal.latencies.lock().expect("nobody panics with it").clear();
-        let (cpu, began) = (cpu_micros()?, Instant::now());
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(self.rate)?);
-        let posts = self.seconds * self.rate;
-        for number in 0..posts {
+        let (warming, measured) = (WARM_UP.as_secs() * self.rate, self.seconds * self.rate);
+        let mut began = Instant::now();
+        let mut start = journal.reading()?;
+        for number in 0..warming + measured {
             ticks.tick().await;
+            if number == warming {
+                (began, start) = (Instant::now(), journal.reading()?);
+                journal.since.store(journal.now(), Ordering::Relaxed);
+            }
             let mut payload = vec![0; SIZE];
             payload[..8].copy_from_slice(&journal.now().to_be_bytes());
             payload[8..16].copy_from_slice(&number.to_be_bytes());
             post(usize::try_from(number)? * 7 % self.nodes, payload)?;
         }
-        let took = began.elapsed();
+        let (took, end) = (began.elapsed(), journal.reading()?);
         tokio::time::sleep(ARRIVING).await;
-        let cpu = cpu_micros()? - cpu;
         let mut latencies = std::mem::take(&mut *journal.latencies.lock().expect("nobody panics with it"));
         latencies.sort_unstable();
-        let deliveries = u64::try_from(latencies.len())?;
-        let expected = posts * u64::try_from(self.nodes - 1)?;
-        let share = |hundredths: usize| latencies.get(latencies.len() * hundredths / 100).copied().unwrap_or(0);
-        let millis = |nanos: u64| nanos as f64 / 1e6;
+        let arrived = u64::try_from(latencies.len())?;
+        let expected = measured * u64::try_from(self.nodes - 1)?;
+        let (cpu, deliveries) = (end.cpu_micros - start.cpu_micros, end.deliveries - start.deliveries);
+        let share = |thousandths: usize| latencies.get(latencies.len() * thousandths / 1000).copied().unwrap_or(0);
+        let micros = |nanos: u64| nanos as f64 / 1e3;
         println!(
             "{}",
             json!({
                 "who": who,
                 "nodes": self.nodes,
                 "connections": self.edges().len(),
-                "posts": posts,
+                "posts": measured,
                 "seconds": took.as_secs_f64(),
                 "deliveries": deliveries,
-                "lost": i128::from(expected) - i128::from(deliveries),
+                "lost": i128::from(expected) - i128::from(arrived),
+                "cores": cpu as f64 / took.as_micros() as f64,
                 "cpuPerDeliveryMicros": cpu as f64 / deliveries.max(1) as f64,
-                "p50Millis": millis(share(50)),
-                "p99Millis": millis(share(99)),
-                "maxMillis": millis(latencies.last().copied().unwrap_or(0)),
+                "p50Micros": micros(share(500)),
+                "p90Micros": micros(share(900)),
+                "p99Micros": micros(share(990)),
+                "p999Micros": micros(share(999)),
+                "maxMicros": micros(latencies.last().copied().unwrap_or(0)),
+                "beside": beside(),
             })
         );
         Ok(())
     }
 }
 
-/// How long each delivery took.
+/// What was delivered, and how long it took.
 struct Journal {
     start: Instant,
+    /// When what is measured began: earlier posts are only counted.
+    since: AtomicU64,
+    deliveries: AtomicU64,
     latencies: Mutex<Vec<u64>>,
     connected: AtomicU64,
 }
 
+/// How far a contestant has come.
+struct Reading {
+    cpu_micros: u64,
+    deliveries: u64,
+}
+
 impl Journal {
     fn new() -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), latencies: Mutex::default(), connected: AtomicU64::new(0) })
+        Arc::new(Self {
+            start: Instant::now(),
+            since: AtomicU64::new(u64::MAX),
+            deliveries: AtomicU64::new(0),
+            latencies: Mutex::default(),
+            connected: AtomicU64::new(0),
+        })
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    fn reading(&self) -> Result<Reading, Failure> {
+        Ok(Reading { cpu_micros: cpu_micros()?, deliveries: self.deliveries.load(Ordering::Relaxed) })
+    }
+
     fn delivered(&self, payload: &[u8]) {
-        if let Some(sent) = payload.first_chunk::<8>() {
-            let took = self.now().saturating_sub(u64::from_be_bytes(*sent));
+        let Some(sent) = payload.first_chunk::<8>().map(|sent| u64::from_be_bytes(*sent)) else { return };
+        self.deliveries.fetch_add(1, Ordering::Relaxed);
+        if sent >= self.since.load(Ordering::Relaxed) {
+            let took = self.now().saturating_sub(sent);
             self.latencies.lock().expect("nobody panics with it").push(took);
         }
     }
@@ -204,13 +241,14 @@ async fn ours(load: &Load) -> Result<(), Failure> {
             .map(drop)
             .map_err(Into::into)
     };
-    load.measure("cpc-net", &journal, post).await?;
-    let stats = nodes.iter().map(|net| net.network_stats().propagation).collect::<Vec<_>>();
-    let sum = |figure: fn(&cpc_net::PropagationStats) -> u64| stats.iter().map(figure).sum::<u64>();
-    println!(
-        "{}",
+    let stats = || nodes.iter().map(|net| net.network_stats().propagation).collect::<Vec<_>>();
+    let before = stats();
+    let beside = || {
+        let after = stats();
+        let sum = |figure: fn(&PropagationStats) -> u64| {
+            after.iter().map(figure).sum::<u64>() - before.iter().map(figure).sum::<u64>()
+        };
         json!({
-            "who": "cpc-net, all nodes",
             "received": sum(|stats| stats.gossip.received),
             "duplicates": sum(|stats| stats.gossip.duplicates),
             "hops": sum(|stats| stats.gossip.hops),
@@ -218,7 +256,8 @@ async fn ours(load: &Load) -> Result<(), Failure> {
             "asked": sum(|stats| stats.asked),
             "shed": sum(|stats| stats.shed),
         })
-    );
+    };
+    load.measure("cpc-net", &journal, post, beside).await?;
     for net in nodes {
         net.shutdown().await;
     }
@@ -263,7 +302,8 @@ async fn plain(load: &Load) -> Result<(), Failure> {
     while journal.connected.load(Ordering::Relaxed) < all {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    load.measure("gossipsub", &journal, |from, payload| Ok(nodes[from].0.try_send(Wish::Post(payload))?)).await
+    let post = |from: usize, payload| Ok(nodes[from].0.try_send(Wish::Post(payload))?);
+    load.measure("gossipsub", &journal, post, || Value::Null).await
 }
 
 async fn plain_node(
@@ -291,7 +331,10 @@ async fn plain_node(
             wish = wishes.recv() => match wish {
                 Some(Wish::Dial(address)) => swarm.dial(address)?,
                 Some(Wish::Post(payload)) => {
-                    swarm.behaviour_mut().gossip.publish(topic.clone(), payload)?;
+                    // A node whose queues are full takes nothing: that post is lost, and the node goes on.
+                    if let Err(error) = swarm.behaviour_mut().gossip.publish(topic.clone(), payload) {
+                        eprintln!("a gossipsub node: {error}");
+                    }
                 }
                 None => return Ok(()),
             },

@@ -16,6 +16,12 @@ strategy: Strategy,
  */
 maxHops: number, 
 /**
+ * How many nodes that are no members of a group may lie in a row between members: so far its posts are carried, by
+ * this node too, which verifies them, hands them on and keeps them from its app. 0: this node carries nothing, and
+ * hears only of those groups' members that are its neighbours. 0 to 64. Default 7.
+ */
+maxCarriers: number, 
+/**
  * Which share of the neighbours that don't get a post itself is told of it in each round; the others are told in
  * the next ones. 0.1 to 1. Default 0.5.
  */

@@ -30,6 +30,10 @@ asked: number,
  */
 answered: number, 
 /**
+ * Posts of groups that this node is no member of, which it handed on for members beyond it.
+ */
+carried: number, 
+/**
  * Posts that were dropped for one neighbour because too many waited for it; it is told of them when it has caught
  * up.
  */

@@ -33,6 +33,8 @@ pub(crate) struct Arrival<'core> {
     pub(crate) neighbour: PeerId,
     /// The connection whose lane it took; `None` for a post.
     pub(crate) lane: Option<LinkId>,
+    /// Whether posts of groups that this node is no member of are to be judged too.
+    pub(crate) carried: bool,
     pub(crate) groups: &'core BTreeSet<GroupName>,
     /// How many direct messages can be taken.
     pub(crate) room: Room,
@@ -110,7 +112,9 @@ impl Inbox {
                 return rejected(RejectReason::WrongRecipient, "it is for its author's neighbours only".to_owned());
             }
             (Addressing::Anyone, false) => Delivery::All,
-            (Addressing::Group(group), _) if arrival.groups.contains(&group) => Delivery::Group(group),
+            (Addressing::Group(group), _) if arrival.carried || arrival.groups.contains(&group) => {
+                Delivery::Group(group)
+            }
             (Addressing::Group(group), _) => {
                 return rejected(RejectReason::UnknownGroup, format!("this node is not a member of {group}"));
             }

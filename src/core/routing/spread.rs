@@ -9,9 +9,10 @@
 //! the genuine one; and a hop count that somebody has raised doesn't count when a lower one comes. Nothing waits for a
 //! slow neighbour but what is for it.
 //!
-//! `posts`: which are known and kept. `trees`: who gets whose posts. `missing`: whom to ask for what doesn't come.
+//! `carrying`: groups that this node is no member of. `posts`: which are known and kept. `trees`: who gets whose posts. `missing`: whom to ask for what doesn't come.
 //! `neighbours`: what waits for each.
 
+mod carrying;
 mod hearing;
 mod missing;
 mod neighbours;
@@ -35,7 +36,7 @@ use crate::{
     core::{Now, Output, random::Random},
     event::RejectReason,
     frame::{Passing, Post, PostId, SpreadNote, Topic},
-    message::Priority,
+    message::{GroupName, Priority},
     peer::{PropagationStats, StrategyStats},
 };
 
@@ -69,6 +70,8 @@ pub(crate) struct Spread {
     /// What this node takes part in, and since when.
     topics: BTreeMap<Topic, Duration>,
     neighbours: BTreeMap<PeerId, Neighbour>,
+    /// Groups whose posts pass here though this node is no member.
+    carried: BTreeSet<GroupName>,
     posts: Posts,
     trees: Trees,
     missing: Missing,
@@ -88,6 +91,7 @@ impl Spread {
             config: config.propagation.clone(),
             topics: BTreeMap::from([(Topic::All, Duration::ZERO)]),
             neighbours: BTreeMap::new(),
+            carried: BTreeSet::new(),
             posts: Posts::new(&config.propagation, config.limits.duplicate_cache),
             trees: Trees::default(),
             missing: Missing::default(),
@@ -98,9 +102,9 @@ impl Spread {
         }
     }
 
-    /// A post of this node's own. False when no neighbour takes part in its topic: then nothing has happened.
+    /// A post of this node's own. False when no neighbour wants it: then nothing has happened.
     pub(crate) fn post(&mut self, now: Now, post: &Post, random: &mut Random) -> bool {
-        if !self.neighbours.values().any(|neighbour| neighbour.takes_part(&post.topic)) {
+        if !self.neighbours.values().any(|neighbour| self.takes(neighbour, &post.topic, &self.local)) {
             return false;
         }
         self.strategy(post.passing).posted += 1;
@@ -116,9 +120,13 @@ impl Spread {
             return Arrived::Refused(RejectReason::TooManyHops, detail);
         }
         if let Topic::Group(group) = &post.topic
-            && !self.topics.contains_key(&post.topic)
+            && !self.is_member(&post.topic)
+            && !self.carries(&post, from)
         {
-            return Arrived::Refused(RejectReason::UnknownGroup, format!("this node is not a member of {group}"));
+            return Arrived::Refused(
+                RejectReason::UnknownGroup,
+                format!("this node is no member of {group}, and leads to none"),
+            );
         }
         if self.posts.knows(&post.id) {
             self.strategy(post.passing).duplicates += 1;
@@ -144,7 +152,11 @@ impl Spread {
         if !is_new {
             return None;
         }
-        self.received(&post);
+        if self.is_member(&post.topic) {
+            self.received(&post);
+        } else {
+            self.stats.carried += 1;
+        }
         self.take(now, post.clone(), Some(from), random);
         let hops = self.hops_from_here(&post, post.hops);
         (hops <= self.config.max_hops).then_some((post, hops))
@@ -160,6 +172,11 @@ impl Spread {
     /// Whether a post is here, or on its way in.
     pub(crate) fn knows(&self, id: &PostId) -> bool {
         self.posts.knows(id)
+    }
+
+    /// Whether this node takes part in a topic itself.
+    pub(crate) fn is_member(&self, topic: &Topic) -> bool {
+        self.topics.contains_key(topic)
     }
 
     fn received(&mut self, post: &Post) {
@@ -193,7 +210,7 @@ impl Spread {
             return;
         }
         let takes = |peer: &PeerId, neighbour: &Neighbour| {
-            Some(*peer) != from && *peer != post.author && neighbour.takes_part(&post.topic)
+            Some(*peer) != from && *peer != post.author && self.takes(neighbour, &post.topic, &post.author)
         };
         let takers = self.neighbours.iter().filter(|(peer, neighbour)| takes(peer, neighbour)).map(|(peer, _)| *peer);
         let takers = takers.collect::<Vec<_>>();
@@ -274,7 +291,7 @@ impl Spread {
 
     fn line_up(&mut self, now: Now, peer: PeerId, post: &Post, hops: u32) {
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
-            let shed = neighbour.enqueue(post, hops, self.config.queue_posts);
+            let shed = neighbour.enqueue(now.since_start, post, hops, self.config.queue_posts);
             self.stats.shed += shed;
             self.lined_up.insert(peer);
             if shed > 0 {
@@ -285,7 +302,7 @@ impl Spread {
 
     fn tell_of(&mut self, now: Now, peer: PeerId, id: PostId) {
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
-            neighbour.tell_of(id);
+            neighbour.tell_of(now.since_start, id);
             self.round_at.get_or_insert(now.since_start + self.config.round);
         }
     }
@@ -314,32 +331,39 @@ impl Spread {
 
     /// Tells a share of the neighbours what is there: first who was passed over for longest.
     fn round(&mut self, now: Now) {
-        let mut waiting = self.neighbours.iter().filter(|(_, neighbour)| !neighbour.news.is_empty());
-        let mut waiting = waiting.by_ref().map(|(peer, one)| (u32::MAX - one.passed_over, *peer)).collect::<Vec<_>>();
+        let is_due = |neighbour: &Neighbour| neighbour.has_old_news(now.since_start, self.config.round / 2);
+        let waiting = self.neighbours.iter().filter(|(_, neighbour)| is_due(neighbour));
+        let mut waiting = waiting.map(|(peer, one)| (u32::MAX - one.passed_over, *peer)).collect::<Vec<_>>();
         waiting.sort_unstable();
         let share = (waiting.len() as f32 * self.config.gossip_factor).ceil() as usize;
-        let mut left = false;
         for (place, (_, peer)) in waiting.into_iter().enumerate() {
-            let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
-            if place >= share {
+            if place < share {
+                self.tell_news(now, peer);
+            } else if let Some(neighbour) = self.neighbours.get_mut(&peer) {
                 neighbour.passed_over += 1;
-                left = true;
-                continue;
             }
-            neighbour.passed_over = 0;
-            while neighbour.note.have.len() < self.config.batch_size
-                && let Some(id) = neighbour.news.pop_first()
-            {
-                // What is not kept any more can't be asked for.
-                if self.posts.get(&id).is_some_and(|kept| !is_over(kept.post.expires_at, now)) {
-                    neighbour.note.have.push(id);
-                    self.stats.told += 1;
-                }
-            }
-            left |= !neighbour.news.is_empty();
-            self.noted.insert(peer);
         }
+        let left = self.neighbours.values().any(|neighbour| !neighbour.news.is_empty());
         self.round_at = left.then(|| now.since_start + self.config.round);
+    }
+
+    /// A neighbour is told with its next note what is there, as much as one may name.
+    fn tell_news(&mut self, now: Now, peer: PeerId) {
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        neighbour.passed_over = 0;
+        while neighbour.note.have.len() < self.config.batch_size
+            && let Some(id) = neighbour.news.pop_first()
+        {
+            // What is not kept any more can't be asked for.
+            if self.posts.get(&id).is_some_and(|kept| !is_over(kept.post.expires_at, now)) {
+                neighbour.note.have.push(id);
+                self.stats.told += 1;
+            }
+        }
+        if neighbour.news.is_empty() {
+            neighbour.news_since = None;
+        }
+        self.noted.insert(peer);
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
@@ -348,7 +372,7 @@ impl Spread {
 
     /// Hands to the lanes what they have room for.
     pub(crate) fn pump(&mut self, now: Now, outbox: &mut Outbox, out: &mut impl Extend<Output>) {
-        let mut waiting = BTreeSet::new();
+        let (mut waiting, mut along) = (BTreeSet::new(), Vec::new());
         for peer in std::mem::take(&mut self.lined_up) {
             let Some(neighbour) = self.neighbours.get_mut(&peer) else { continue };
             for priority in Priority::ALL {
@@ -367,9 +391,15 @@ impl Spread {
             }
             if neighbour.queued() > 0 {
                 waiting.insert(peer);
+            } else if neighbour.has_old_news(now.since_start, self.config.round / 2) {
+                along.push(peer);
             }
         }
         self.lined_up = waiting;
+        // News travel along with a post: a frame of its own costs both ends as much as a post does.
+        for peer in along {
+            self.tell_news(now, peer);
+        }
     }
 
     /// What is to be said to neighbours now, to those whose lanes have room.

@@ -1,17 +1,19 @@
 use std::time::Duration;
 
+use libp2p::identity::Keypair;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     crypto::LeafHasher,
-    frame::Frame,
+    frame::{Frame, Passing},
     message::{MessageId, MessageKind, Priority},
     wire::{
         decode,
         framing::FrameCutter,
         generated::{Batch, CpcMessage},
-        provable_frames,
+        post_frames,
+        roots::Roots,
     },
 };
 
@@ -76,7 +78,9 @@ fn message(result: Result<Incoming, Rejection>) -> Frame {
     match result.expect("valid").content {
         Content::Message(frame) => frame,
         // One that anybody may pass on.
-        Content::Post(post) => crate::wire::verify_post(&post, PeerId::random(), usize::MAX).expect("verified"),
+        Content::Post(post) => {
+            crate::wire::verify_post(&post, PeerId::random(), usize::MAX, &Roots::default()).expect("verified")
+        }
         other => panic!("a message, not {other:?}"),
     }
 }
@@ -167,14 +171,17 @@ fn one_flipped_bit_in_a_batch_refuses_all_of_it() {
 fn one_flipped_bit_in_a_proven_message_is_refused() {
     let pair = pair();
     let letters = (0..5).map(|nonce| letter(nonce, Addressing::Anyone, format!("post {nonce}"))).collect::<Vec<_>>();
-    for frame in provable_frames(&letters, &pair.key).expect("signs") {
-        assert!(decode(&frame, PeerId::random(), LIMIT).is_ok());
+    // Also where the tree is known to be good.
+    let roots = Roots::default();
+    for frame in burst(&letters, &pair) {
+        let post = crate::wire::read_post(&frame, None).expect("a post");
+        crate::wire::verify_post(&post, PeerId::random(), LIMIT, &roots).expect("good");
         for bit in 0..frame.len() * 8 {
             let mut bytes = frame.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let result = match decode(&bytes, pair.sender, LIMIT) {
                 Ok(Incoming { content: Content::Post(post), .. }) => {
-                    crate::wire::verify_post(&post, pair.sender, LIMIT).map(drop)
+                    crate::wire::verify_post(&post, pair.sender, LIMIT, &roots).map(drop)
                 }
                 other => other.map(drop),
             };
@@ -187,14 +194,35 @@ fn one_flipped_bit_in_a_proven_message_is_refused() {
 fn a_burst_of_posts_shares_one_signature() {
     let pair = pair();
     let letters = (1..=3000).map(|nonce| letter(nonce, Addressing::Anyone, "post")).collect::<Vec<_>>();
-    let frames = provable_frames(&letters, &pair.key).expect("signs");
+    let frames = burst(&letters, &pair);
     let signatures =
         frames.iter().map(|frame| CpcMessage::decode(&frame[..]).expect("ours").signature).collect::<Vec<_>>();
     assert!(signatures.iter().all(|signature| *signature == signatures[0]));
     for (frame, letter) in frames.iter().zip(&letters).step_by(499) {
         assert_eq!(message(decode(frame, PeerId::random(), LIMIT)), expected(&pair, letter));
     }
-    assert!(provable_frames(&[], &pair.key).expect("nothing to sign").is_empty());
+    assert!(burst(&[], &pair).is_empty());
+    let (roots, mut ids) = (Roots::default(), std::collections::BTreeSet::new());
+    for frame in frames.iter().take(100) {
+        let post = crate::wire::read_post(frame, None).expect("a post");
+        crate::wire::verify_post(&post, PeerId::random(), LIMIT, &roots).expect("good");
+        assert!(ids.insert(post.id), "each has an id of its own");
+    }
+    assert_eq!(roots.verified(), 1, "one verification for all");
+}
+
+#[test]
+fn a_post_alone_has_a_signature_of_its_own() {
+    let pair = pair();
+    let letters = [letter(1, Addressing::Anyone, "alone")];
+    let frame = CpcMessage::decode(&burst(&letters, &pair)[0][..]).expect("ours");
+    assert!(frame.proof.is_none() && frame.signature.len() == SIGNATURE_LEN);
+}
+
+/// Posts of one moment.
+fn burst(letters: &[Letter], pair: &Pair) -> Vec<Bytes> {
+    let posts = letters.iter().map(|letter| (letter, Passing::Gossip)).collect::<Vec<_>>();
+    post_frames(&posts, &pair.key).expect("signs")
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl Measure<'_> {
                     Entry::Occupied(told) => told.into_mut(),
                     Entry::Vacant(place) => place.insert(self.posts(contestant)?),
                 };
-                Ok(json!({ "number": told[field], "beside": told }))
+                number_of_posts(told, field)
             }
         }
     }
@@ -162,11 +162,7 @@ impl Measure<'_> {
         let program = self.program.with_file_name(format!("posts{}", env::consts::EXE_SUFFIX));
         let (seconds, nodes) = if self.options.quick { ("2", "10") } else { ("20", "50") };
         let arguments = [contestant.key(), seconds, "100", nodes].map(str::to_owned);
-        let mut told = End::start(&program, &arguments)?.next(PATIENCE)?;
-        if let Some(millis) = told["p99Millis"].as_f64() {
-            told["p99Micros"] = (millis * 1000.0).into();
-        }
-        Ok(told)
+        End::start(&program, &arguments)?.next(PATIENCE)
     }
 
     /// A listener and a dialler.
@@ -221,6 +217,14 @@ impl Measure<'_> {
             arguments.extend([name.to_owned(), value.to_string()]);
         }
         End::start(&self.program, &arguments)
+    }
+}
+
+/// What a row tells of a run of `posts`: one of the numbers in the line it prints, and the others beside it.
+fn number_of_posts(told: &Value, field: &str) -> std::result::Result<Value, Failure> {
+    match told.get(field).and_then(Value::as_f64) {
+        Some(number) => Ok(json!({ "number": number, "beside": told })),
+        None => Err(Failure::new(format!("`posts` told no `{field}`, only {told}"))),
     }
 }
 
@@ -324,6 +328,30 @@ mod tests {
         assert_eq!(memory.settings(), ["--data-dir", "there", "--durability", "memory"]);
         assert_eq!(part(Contestant::Ours, Some("there")).settings()[3], "batched");
         assert!(part(Contestant::Ours, None).settings().is_empty());
+    }
+
+    /// A line as the program prints it: what it is about, numbers of all kinds, and more beside them.
+    const POSTS: &str = r#"{"beside":{"asked":0,"told":7},"connections":194,"cores":0.66,"cpuPerDeliveryMicros":134.5,
+        "deliveries":98013,"lost":0,"maxMicros":41234.5,"nodes":50,"p50Micros":6123.25,"p99Micros":21034.0,"posts":2000,
+        "seconds":19.99,"who":"cpc-net"}"#;
+
+    #[test]
+    fn rows_of_posts_share_a_run_and_tell_a_number_each() {
+        let told = serde_json::from_str::<Value>(POSTS).expect("JSON");
+        for (key, expected) in [("posts-lost", 0.0), ("posts-cpu", 134.5), ("posts-p99", 21_034.0)] {
+            let row = row(key);
+            let Task::Posts(field) = row.task else { panic!("{key} is about posts") };
+            let mut collected = Collected::default();
+            let report = number_of_posts(&told, field).expect(key);
+            assert_eq!(collected.take(&row, report).expect("measured"), expected);
+            let done = finished(&row, vec![collected]).expect("a number");
+            assert_eq!(done.measured[0].value, expected);
+            assert_eq!(done.measured[0].beside["beside"], told, "what else was told stays");
+        }
+        for told in [json!({}), json!({ "lost": "none" }), json!(7)] {
+            let failure = number_of_posts(&told, "lost").expect_err("no number").to_string();
+            assert!(failure.contains("`lost`"), "{failure}");
+        }
     }
 
     #[test]

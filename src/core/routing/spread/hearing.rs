@@ -1,8 +1,12 @@
 //! Neighbours come and go, and say what they have and want.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
 use super::{Neighbour, Now, PeerId, PostId, Spread, SpreadNote, Topic};
 use crate::message::GroupName;
-use std::{collections::BTreeSet, time::Duration};
 
 /// So much earlier a post may have come than a neighbour says that it listens: its words were on their way.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
@@ -15,7 +19,7 @@ const UNDER_WAY: Duration = Duration::from_secs(30);
 pub(crate) struct Heard {
     /// It is a cpc-net node, which it had not said before.
     pub(crate) is_new: bool,
-    /// Topics it takes part in that were not known, and for how long it does.
+    /// Topics it takes part in, or leads to members of, that were not known, and for how long.
     pub(crate) joined: Vec<(Topic, Duration)>,
 }
 
@@ -35,11 +39,15 @@ impl Spread {
 
     /// A peer is not connected any more.
     pub(crate) fn gone(&mut self, now: Now, peer: &PeerId) {
-        if self.neighbours.remove(peer).is_some() {
+        if let Some(gone) = self.neighbours.remove(peer) {
             self.noted.remove(peer);
             self.lined_up.remove(peer);
             self.trees.forget(peer);
             self.missing.gone(now.since_start, peer);
+            self.tell_of_members(
+                now,
+                groups(gone.topics.keys()).chain(gone.beyond.into_keys()).collect::<BTreeSet<_>>(),
+            );
         }
     }
 
@@ -50,7 +58,8 @@ impl Spread {
         if !std::mem::take(&mut neighbour.greeted) {
             return;
         }
-        let topics = neighbour.topics.clone();
+        let beyond = neighbour.beyond.keys().cloned().map(Topic::Group);
+        let topics = neighbour.topics.keys().cloned().chain(beyond).collect::<Vec<_>>();
         self.greet(now, peer);
         for topic in topics {
             self.catch_up(now, peer, &topic, UNDER_WAY);
@@ -62,6 +71,7 @@ impl Spread {
         let topic = Topic::Group(group);
         if self.topics.insert(topic.clone(), now.since_start).is_none() {
             self.tell_all(now, |note| note.joined.push((topic.clone(), Duration::ZERO)));
+            self.tell_of_members(now, groups([&topic]));
         }
     }
 
@@ -75,6 +85,7 @@ impl Spread {
                 note.joined.retain(|(joined, _)| *joined != topic);
                 note.left.push(group.clone());
             });
+            self.tell_of_members(now, [group.clone()]);
         }
     }
 
@@ -100,6 +111,7 @@ impl Spread {
             neighbour.greeted = true;
             (neighbour.note.hello, neighbour.note.joined) = (true, joined);
             self.noted.insert(peer);
+            self.carried_for(now, peer);
         }
     }
 
@@ -112,23 +124,34 @@ impl Spread {
     pub(crate) fn hear(&mut self, now: Now, peer: PeerId, relayed: bool, note: SpreadNote) -> Heard {
         let neighbour = self.neighbours.entry(peer).or_insert_with(|| Neighbour::new(relayed));
         let mut heard = Heard::default();
-        let mut before = BTreeSet::new();
+        let joined = groups(note.joined.iter().map(|(topic, _)| topic));
+        let mut changed = joined.chain(note.left.iter().cloned()).collect::<BTreeSet<_>>();
+        let (mut before, mut beyond_before) = (BTreeMap::new(), BTreeMap::new());
         if note.hello {
             heard.is_new = !neighbour.heard;
             neighbour.heard = true;
             before = std::mem::take(&mut neighbour.topics);
+            beyond_before = std::mem::take(&mut neighbour.beyond);
+            changed.extend(groups(before.keys()).chain(beyond_before.keys().cloned()));
         }
         for group in note.left {
             let topic = Topic::Group(group);
             neighbour.topics.remove(&topic);
         }
         for (topic, since) in note.joined {
-            if neighbour.topics.len() < SpreadNote::MAX_TOPICS && neighbour.topics.insert(topic.clone()) {
+            if neighbour.topics.len() < SpreadNote::MAX_TOPICS && !neighbour.topics.contains_key(&topic) {
+                neighbour.topics.insert(topic.clone(), now.since_start.saturating_sub(since));
                 // Who says hello again has lost what was under way.
-                let since = if before.contains(&topic) { since.min(UNDER_WAY) } else { since };
+                let since = if before.contains_key(&topic) { since.min(UNDER_WAY) } else { since };
                 heard.joined.push((topic, since));
             }
         }
+        for (topic, since) in self.hear_of_members(now, peer, note.beyond, &mut changed) {
+            let known = matches!(&topic, Topic::Group(group) if beyond_before.contains_key(group));
+            heard.joined.push((topic, if known { since.min(UNDER_WAY) } else { since }));
+        }
+        self.tell_of_members(now, changed);
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return heard };
         if !neighbour.greeted {
             self.greet(now, peer);
         }
@@ -151,7 +174,11 @@ impl Spread {
     fn catch_up(&mut self, now: Now, peer: PeerId, topic: &Topic, since: Duration) {
         let at = now.since_start.saturating_sub(since.saturating_add(ON_ITS_WAY));
         for id in self.posts.since(topic, at) {
-            self.tell_of(now, peer, id);
+            let author = self.posts.get(&id).map(|kept| kept.post.author);
+            let wanted = |neighbour| author.is_some_and(|author| self.takes(neighbour, topic, &author));
+            if self.neighbours.get(&peer).is_some_and(wanted) {
+                self.tell_of(now, peer, id);
+            }
         }
     }
 
@@ -166,13 +193,16 @@ impl Spread {
 
     fn wants(&mut self, now: Now, peer: PeerId, id: &PostId) {
         let Some(kept) = self.posts.get(id) else { return };
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let takes = |neighbour| self.takes(neighbour, &kept.post.topic, &kept.post.author);
+        if !self.neighbours.get(&peer).is_some_and(takes) {
+            return;
+        }
         let late = super::is_over(kept.post.expires_at, now);
         let post = kept.post.clone();
         let hops = if post.author == self.local { 0 } else { kept.hops.saturating_add(1) };
-        if !neighbour.takes_part(&post.topic) || late || hops > self.config.max_hops {
+        let Some(neighbour) = self.neighbours.get_mut(&peer).filter(|_| !late && hops <= self.config.max_hops) else {
             return;
-        }
+        };
         neighbour.gladness = (neighbour.gladness + 1.0) / 2.0;
         self.trees.graft(&(post.topic.clone(), post.author), &peer);
         self.stats.answered += 1;
@@ -189,4 +219,12 @@ impl Spread {
             }
         }
     }
+}
+
+/// The groups among topics.
+fn groups<'a>(topics: impl IntoIterator<Item = &'a Topic>) -> impl Iterator<Item = GroupName> {
+    topics.into_iter().filter_map(|topic| match topic {
+        Topic::Group(group) => Some(group.clone()),
+        Topic::All => None,
+    })
 }

@@ -1,12 +1,17 @@
 //! One neighbour: what it takes part in, and what waits for it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use libp2p::PeerId;
 
+use super::carrying::Reach;
 use crate::{
     frame::{Post, PostId, SpreadNote, Topic},
-    message::Priority,
+    message::{GroupName, Priority},
 };
 
 /// Bytes of posts that may wait for one neighbour.
@@ -31,13 +36,20 @@ pub(super) struct Neighbour {
     /// Whether it has said so of itself. Until then nothing spreads to it.
     pub(super) heard: bool,
     pub(super) relayed: bool,
-    pub(super) topics: BTreeSet<Topic>,
+    /// What it takes part in, and since when, in this node's time.
+    pub(super) topics: BTreeMap<Topic, Duration>,
+    /// Members of groups that it is none of and leads to.
+    pub(super) beyond: BTreeMap<GroupName, Reach>,
+    /// What it was told that it reaches by this node.
+    pub(super) told: BTreeMap<GroupName, Vec<(PeerId, u32)>>,
     /// From 0 to 1: how glad it was lately of posts from here.
     pub(super) gladness: f32,
     /// What it is told with the next occasion.
     pub(super) note: SpreadNote,
     /// Posts it is to be told of in one of the next rounds.
     pub(super) news: BTreeSet<PostId>,
+    /// Since when the oldest of them waits; `None` when there are none.
+    pub(super) news_since: Option<Duration>,
     /// Rounds in which it had to wait.
     pub(super) passed_over: u32,
     queue: [VecDeque<Queued>; 3],
@@ -51,10 +63,13 @@ impl Neighbour {
             greeted: false,
             heard: false,
             relayed,
-            topics: BTreeSet::new(),
+            topics: BTreeMap::new(),
+            beyond: BTreeMap::new(),
+            told: BTreeMap::new(),
             gladness: 1.0,
             note: SpreadNote::default(),
             news: BTreeSet::new(),
+            news_since: None,
             passed_over: 0,
             queue: Default::default(),
             queued: 0,
@@ -62,20 +77,22 @@ impl Neighbour {
         }
     }
 
-    pub(super) fn takes_part(&self, topic: &Topic) -> bool {
-        self.heard && self.topics.contains(topic)
-    }
-
     /// Tells of a post with one of the next rounds.
-    pub(super) fn tell_of(&mut self, id: PostId) {
+    pub(super) fn tell_of(&mut self, now: Duration, id: PostId) {
         if self.news.len() < MAX_NEWS {
             self.news.insert(id);
+            self.news_since.get_or_insert(now);
         }
+    }
+
+    /// Whether the oldest news have waited for so long.
+    pub(super) fn has_old_news(&self, now: Duration, age: Duration) -> bool {
+        !self.news.is_empty() && self.news_since.is_none_or(|since| since + age <= now)
     }
 
     /// Lines a post up for it. When too much waits, the oldest of the lowest priority is dropped, and told of instead.
     /// Returns how many were dropped.
-    pub(super) fn enqueue(&mut self, post: &Post, hops: u32, limit: usize) -> u64 {
+    pub(super) fn enqueue(&mut self, now: Duration, post: &Post, hops: u32, limit: usize) -> u64 {
         self.queued += 1;
         self.queued_bytes += post.frame.len();
         self.queue[post.priority.lane()].push_back(Queued {
@@ -89,7 +106,7 @@ impl Neighbour {
         while self.queued > limit || self.queued_bytes > MAX_QUEUED_BYTES {
             let lowest = Priority::ALL.into_iter().rev().find(|priority| !self.queue[priority.lane()].is_empty());
             let Some(dropped) = lowest.and_then(|priority| self.dequeue(priority)) else { break };
-            self.tell_of(dropped.id);
+            self.tell_of(now, dropped.id);
             shed += 1;
         }
         shed

@@ -122,6 +122,12 @@ impl Net {
         self.settle(node);
     }
 
+    pub(super) fn leave(&mut self, node: usize, group: &str) {
+        let now = self.now;
+        self.nodes[node].spread.leave(now, &group.parse().expect("a name"));
+        self.settle(node);
+    }
+
     /// A node posts. Answers whether anybody takes it.
     pub(super) fn post(&mut self, node: usize, topic: Topic, passing: Passing) -> Option<PostId> {
         self.sequence += 1;
@@ -210,10 +216,13 @@ impl Net {
             Parcel::Note(note) => drop(spread.hear(self.now, peer(from), false, note)),
             Parcel::Post(post) => match spread.arrived(self.now, peer(from), post, random) {
                 Arrived::Verify(post) => {
-                    *got.entry(post.id).or_default() += 1;
+                    if spread.is_member(&post.topic) {
+                        *got.entry(post.id).or_default() += 1;
+                    }
                     spread.verified(self.now, &post.id, true, random);
                 }
-                Arrived::Known => {}
+                // Words and posts of groups may cross.
+                Arrived::Known | Arrived::Refused(RejectReason::UnknownGroup, _) => {}
                 Arrived::Refused(reason, detail) => panic!("{reason:?}: {detail}"),
                 Arrived::NoRoom => panic!("nothing is verified for long here"),
             },
@@ -229,6 +238,10 @@ impl Net {
 
     pub(super) fn got(&self, node: usize, id: &PostId) -> bool {
         self.nodes[node].got.contains_key(id)
+    }
+
+    pub(super) fn spread(&mut self, node: usize) -> &mut Spread {
+        &mut self.nodes[node].spread
     }
 
     /// A figure over all nodes.

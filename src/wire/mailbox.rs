@@ -1,0 +1,218 @@
+//! What the driver and the connections' lanes hand each other, past the swarm.
+//!
+//! Through the swarm each hand-over takes several rounds in which every behaviour and every transport is asked for its
+//! part: for a small message that is dearer than its signature. Here it is a queue, and one wake-up on the same thread.
+//!
+//! What of it stays with the swarm: that a connection stands and that it ends. So lanes report nothing before their
+//! mailbox was opened, which the driver does when it has heard of the connection, and it takes all reports before it
+//! hears of an end. What is read while the connection ends is reported through the swarm, before that end.
+
+use std::{
+    collections::VecDeque,
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures::task::AtomicWaker;
+use libp2p::{PeerId, swarm::ConnectionId};
+
+use super::{handler::HandlerEvent, writer::Parcel};
+use crate::message::Priority;
+
+/// Reports of one connection that may wait for the driver. At this bound nothing more is read, and the peer's window fills.
+const MAX_REPORTS: usize = 8;
+
+/// The driver's end: the reports of all connections, in the order in which they came. Bounded by [`MAX_REPORTS`] of what
+/// was read for each connection, and by what the core lets be unwritten.
+#[derive(Clone, Default)]
+pub(crate) struct Reports {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<VecDeque<Report>>,
+    driver: AtomicWaker,
+}
+
+/// What a connection's lanes have to tell.
+pub(super) struct Report {
+    pub(super) event: HandlerEvent,
+    pub(super) peer: PeerId,
+    pub(super) connection: ConnectionId,
+    mailbox: Arc<Mailbox>,
+}
+
+/// Between the driver and the lanes of one connection.
+pub(crate) struct Mailbox {
+    peer: PeerId,
+    connection: ConnectionId,
+    reports: Reports,
+    state: Mutex<State>,
+    lanes: AtomicWaker,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bounded by what the core lets be unwritten.
+    parcels: Vec<(Priority, Parcel)>,
+    open: bool,
+    /// Reports that the driver has not taken.
+    untaken: usize,
+}
+
+impl Reports {
+    /// The next report; `None` when there is none.
+    pub(super) fn take(&self) -> Option<Report> {
+        let report = self.lock().pop_front()?;
+        report.mailbox.taken();
+        Some(report)
+    }
+
+    /// Waits until there is a report.
+    pub(crate) fn poll_ready(&self, context: &Context<'_>) -> Poll<()> {
+        self.shared.driver.register(context.waker());
+        if self.lock().is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Report>> {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mailbox {
+    pub(super) fn new(peer: PeerId, connection: ConnectionId, reports: Reports) -> Arc<Self> {
+        Arc::new(Self { peer, connection, reports, state: Mutex::default(), lanes: AtomicWaker::new() })
+    }
+
+    /// The driver has heard of the connection: from now on its lanes read and report.
+    pub(crate) fn open(&self) {
+        self.lock().open = true;
+        self.lanes.wake();
+    }
+
+    /// Sends something by the connection. One that is gone takes nothing, which its end has told or will tell.
+    pub(crate) fn send(&self, priority: Priority, parcel: Parcel) {
+        self.lock().parcels.push((priority, parcel));
+        self.lanes.wake();
+    }
+
+    /// What came for the lanes since they last asked, and whether they may read.
+    pub(super) fn collect(&self, context: &Context<'_>) -> (Vec<(Priority, Parcel)>, bool) {
+        self.lanes.register(context.waker());
+        let mut state = self.lock();
+        (mem::take(&mut state.parcels), state.may_report())
+    }
+
+    /// Reports something. Answers whether the lanes may read on.
+    pub(super) fn report(self: &Arc<Self>, event: HandlerEvent) -> bool {
+        let may_read = {
+            let mut state = self.lock();
+            state.untaken += 1;
+            state.may_report()
+        };
+        let report = Report { event, peer: self.peer, connection: self.connection, mailbox: self.clone() };
+        self.reports.lock().push_back(report);
+        self.reports.shared.driver.wake();
+        may_read
+    }
+
+    /// The driver has taken a report.
+    fn taken(&self) {
+        let mut state = self.lock();
+        let full = !state.may_report();
+        state.untaken -= 1;
+        if full && state.may_report() {
+            drop(state);
+            self.lanes.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn may_report(&self) -> bool {
+        self.open && self.untaken < MAX_REPORTS
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Mailbox").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::task::{ArcWake, waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl ArcWake for Count {
+        fn wake_by_ref(count: &Arc<Self>) {
+            count.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(bytes: usize) -> HandlerEvent {
+        HandlerEvent::Read { batch: Vec::new(), bytes }
+    }
+
+    #[test]
+    fn nothing_is_read_before_the_driver_knows_the_connection_nor_while_it_takes_nothing() {
+        let reports = Reports::default();
+        let mailbox = Mailbox::new(PeerId::random(), ConnectionId::new_unchecked(1), reports.clone());
+        let (driver, lanes) = (Arc::<Count>::default(), Arc::<Count>::default());
+        let (driver_waker, lanes_waker) = (waker(driver.clone()), waker(lanes.clone()));
+        let (of_driver, of_lanes) = (Context::from_waker(&driver_waker), Context::from_waker(&lanes_waker));
+        let woken = |count: &Count| count.0.swap(0, Ordering::Relaxed);
+
+        assert!(!mailbox.collect(&of_lanes).1);
+        mailbox.open();
+        assert_eq!(woken(&lanes), 1);
+        assert!(mailbox.collect(&of_lanes).1);
+
+        assert!(reports.poll_ready(&of_driver).is_pending());
+        let may_read = (0..MAX_REPORTS).map(|bytes| mailbox.report(read(bytes))).collect::<Vec<_>>();
+        assert_eq!(may_read.iter().filter(|may| **may).count(), MAX_REPORTS - 1);
+        assert!(!mailbox.collect(&of_lanes).1, "full");
+        assert_eq!(woken(&driver), 1, "once for all");
+        assert!(reports.poll_ready(&of_driver).is_ready());
+
+        let first = reports.take().expect("a report");
+        assert!(matches!(first.event, HandlerEvent::Read { bytes: 0, .. }), "in order");
+        assert_eq!(woken(&lanes), 1, "there is room again");
+        assert!(mailbox.collect(&of_lanes).1);
+        while reports.take().is_some() {}
+        assert_eq!(woken(&lanes), 0, "it was not full");
+        assert!(reports.poll_ready(&of_driver).is_pending());
+    }
+
+    #[test]
+    fn parcels_come_in_order_and_wake_the_lanes_once() {
+        let mailbox = Mailbox::new(PeerId::random(), ConnectionId::new_unchecked(1), Reports::default());
+        let lanes = Arc::<Count>::default();
+        let lanes_waker = waker(lanes.clone());
+        let context = Context::from_waker(&lanes_waker);
+        assert!(mailbox.collect(&context).0.is_empty());
+        for frame in ["a", "b", "c"] {
+            mailbox.send(Priority::High, Parcel::Frame(frame.into()));
+        }
+        assert_eq!(lanes.0.load(Ordering::Relaxed), 1);
+        let parcels = mailbox.collect(&context).0.into_iter().map(|(_, parcel)| match parcel {
+            Parcel::Frame(frame) => frame,
+            _ => panic!("a frame"),
+        });
+        assert_eq!(parcels.collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(mailbox.collect(&context).0.is_empty());
+    }
+}
