@@ -21,6 +21,7 @@
 mod builder;
 mod check;
 mod durations;
+mod mailbox;
 mod propagation;
 mod source;
 mod transfers;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use builder::NetworkConfigBuilder;
 pub(crate) use durations::{millis, optional_millis};
+pub use mailbox::MailboxConfig;
 pub use propagation::{PropagationConfig, Strategy};
 pub use transfers::TransfersConfig;
 
@@ -72,6 +74,8 @@ pub struct NetworkConfig {
     pub connections: ConnectionsConfig,
     /// How long delivery is tried.
     pub delivery: DeliveryConfig,
+    /// Messages for peers that are away: leaving them at mailboxes, and being one.
+    pub mailbox: MailboxConfig,
     /// How broadcasts spread.
     pub propagation: PropagationConfig,
     /// Payloads that are streamed from a reader into a writer.
@@ -96,6 +100,7 @@ impl Default for NetworkConfig {
             discovery: DiscoveryConfig::default(),
             connections: ConnectionsConfig::default(),
             delivery: DeliveryConfig::default(),
+            mailbox: MailboxConfig::default(),
             propagation: PropagationConfig::default(),
             transfers: TransfersConfig::default(),
             bandwidth: BandwidthConfig::default(),
@@ -391,8 +396,9 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// How many bytes of messages may leave in a time. What is over it waits, the most urgent the shortest: a part of what is
-/// allowed is kept for each higher priority. Frames that the network itself needs are neither counted nor held up.
+/// How many bytes of messages and transfers may leave in a time. What is over it waits, the most urgent the shortest and
+/// transfers the longest: a part of what is allowed is kept for each higher priority. Frames that the network itself needs
+/// are neither counted nor held up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename_all = "camelCase"))]

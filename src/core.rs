@@ -30,6 +30,7 @@ mod health;
 mod input;
 mod keeping;
 mod mail;
+mod mailbox;
 mod posting;
 mod random;
 mod routing;
@@ -62,6 +63,7 @@ use bridges::Bridges;
 use connections::Connections;
 use discovery::Discovery;
 use health::Health;
+use mailbox::Mailboxes;
 use random::Random;
 use routing::Routing;
 use transfers::Transfers;
@@ -88,6 +90,7 @@ pub(crate) struct Core {
     discovery: Discovery,
     routing: Routing,
     transfers: Transfers,
+    mailboxes: Mailboxes,
     trust: Trust,
     upgrades: Upgrades,
     health: Health,
@@ -114,6 +117,7 @@ impl Core {
             discovery: Discovery::new(&settings),
             routing: Routing::new(settings.local, &settings.config),
             transfers: Transfers::new(&settings.config.transfers),
+            mailboxes: Mailboxes::new(settings.local, &settings.config.mailbox, settings.seed),
             trust: Trust::default(),
             upgrades: Upgrades::new(settings.can_dial),
             health: Health::default(),
@@ -146,6 +150,7 @@ impl Core {
             for (peer, note) in self.routing.spread.take_notes(&self.routing.outbox) {
                 self.control(peer, ControlContent::Spread(note));
             }
+            self.write_mail();
         }
         if self.out.is_empty() {
             // All that this turn has brought is one round.
@@ -169,6 +174,7 @@ impl Core {
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),
+            self.mailboxes.next_deadline(),
             (!self.transfers.wanted().is_empty()).then_some(self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]
@@ -203,6 +209,7 @@ impl Core {
             outbox: self.routing.outbox.len(),
             inbox: self.routing.held.len(),
             propagation: self.routing.spread.stats.clone(),
+            mailbox: self.mailboxes.stats(),
             ..self.health.stats.clone()
         }
     }

@@ -157,6 +157,18 @@ pub enum NetworkEvent {
         /// How many wait.
         waiting: usize,
     },
+    /// A mailbox does not keep a message of this node's for a peer that is away. It is tried elsewhere, and later again;
+    /// the receipt says where it is kept, if anywhere. Told once a minute at most for each mailbox and recipient.
+    MailboxRefused {
+        /// The mailbox.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        mailbox: PeerId,
+        /// Whom the message is for.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        recipient: PeerId,
+        /// Why, as a stable name: `sender_full`, `recipient_full`, `full`, `not_stored`…
+        reason: String,
+    },
     /// This subscriber did not keep up: that many events before the next one are missing from its stream.
     Lagged {
         /// How many.
@@ -268,11 +280,16 @@ pub enum RejectReason {
     TooManyLanes,
     /// A chunk of a transfer that doesn't fit its hash.
     CorruptChunk,
+    /// Something that was kept for this node can't be opened: sealed to somebody else, by somebody else, or tampered
+    /// with. The mailbox that handed it over is not blamed, since it can't look inside.
+    WrongSeal,
+    /// Mail, or an answer of a mailbox, that nobody has asked for.
+    Unsolicited,
 }
 
 impl RejectReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [RejectReason; 13] = [
+    pub const ALL: [RejectReason; 15] = [
         RejectReason::Oversized,
         RejectReason::Malformed,
         RejectReason::Truncated,
@@ -286,6 +303,8 @@ impl RejectReason {
         RejectReason::UnknownGroup,
         RejectReason::TooManyLanes,
         RejectReason::CorruptChunk,
+        RejectReason::WrongSeal,
+        RejectReason::Unsolicited,
     ];
 
     /// The stable name.
@@ -304,6 +323,8 @@ impl RejectReason {
             RejectReason::UnknownGroup => "unknown_group",
             RejectReason::TooManyLanes => "too_many_lanes",
             RejectReason::CorruptChunk => "corrupt_chunk",
+            RejectReason::WrongSeal => "wrong_seal",
+            RejectReason::Unsolicited => "unsolicited",
         }
     }
 }

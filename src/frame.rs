@@ -1,6 +1,7 @@
 //! What a frame says, decoded and checked: the words in which the wire and the core speak. Plain types; how they look as
 //! bytes is [`crate::wire`]'s concern.
 
+mod mail;
 mod spread;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
+pub(crate) use mail::{Answer, Collect, Deposit, Deposited, Kept, Mail, Piece, Refusal, Sealed, Taking, ToMailbox};
 pub(crate) use spread::{Beyond, Passing, Post, PostId, SpreadNote, Topic};
 
 use crate::{
@@ -74,6 +76,8 @@ pub(crate) enum Content {
     Post(Post),
     /// What the neighbour says about posts.
     Spread(SpreadNote),
+    /// What the neighbour says as a mailbox, or to one.
+    Mail(Box<Mail>),
     /// Peers that the neighbour knows.
     PeerList {
         records: Vec<SignedRecord>,
@@ -97,13 +101,17 @@ pub(crate) enum ControlContent {
     /// The envelopes of signed peer records.
     PeerList(Vec<Bytes>),
     Spread(SpreadNote),
+    /// From this node's mailbox: what became of deposits.
+    Answers(Vec<Answer>),
+    /// From this node's mailbox: something that was kept.
+    Piece(Box<Kept>),
 }
 
 impl ControlContent {
-    /// The lane it takes: lists of peers can wait, the rest can't.
+    /// The lane it takes: lists of peers and mail can wait, the rest can't.
     pub(crate) fn priority(&self) -> Priority {
         match self {
-            ControlContent::PeerList(_) => Priority::Medium,
+            ControlContent::PeerList(_) | ControlContent::Piece(_) => Priority::Medium,
             ControlContent::Spread(note) => note.priority(),
             _ => Priority::High,
         }

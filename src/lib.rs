@@ -57,8 +57,8 @@ pub use message::{
     ReceivedMessage,
 };
 pub use peer::{
-    ConnectTarget, ConnectionKind, ConnectionState, NetworkStats, NetworkStatus, PeerInfo, PerPriority, Phase,
-    PropagationStats, StrategyStats,
+    ConnectTarget, ConnectionKind, ConnectionState, MailboxStats, NetworkStats, NetworkStatus, PeerInfo, PerPriority,
+    Phase, PropagationStats, StrategyStats,
 };
 pub use receipt::{QueueReason, Receipt, ReceiptState, Way};
 pub use transfer::{

@@ -1,5 +1,6 @@
 //! What is known of peers and of the node itself: the snapshots an app reads.
 
+mod mailbox;
 mod propagation;
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
@@ -7,6 +8,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
 
+pub use mailbox::MailboxStats;
 pub use propagation::{PropagationStats, StrategyStats};
 
 use crate::{error::parse::ParseError, message::GroupName};
@@ -155,6 +157,8 @@ pub struct PeerInfo {
     pub score: f32,
     /// Whether it relays for others.
     pub relay: bool,
+    /// Whether it keeps mail for peers that are away.
+    pub mailbox: bool,
 }
 
 /// How the node is doing.
@@ -241,6 +245,8 @@ pub struct NetworkStats {
     pub broadcasts_dropped: u64,
     /// How posts spread.
     pub propagation: PropagationStats,
+    /// Mail for peers that are away.
+    pub mailbox: MailboxStats,
     /// Bytes of frames sent on lanes, with their length prefixes.
     #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub bytes_sent: u64,

@@ -71,6 +71,14 @@ pub enum QueueReason {
     NotConnected,
     /// For bytes: as many have left as `[bandwidth]` allows for now.
     OverBudget,
+    /// For its recipient, which is away: a mailbox keeps a copy that only the recipient can read, and hands it over when
+    /// the recipient comes. The message also goes straight to the recipient if there is a way to it first. Only messages
+    /// of at most 64 KiB are left at mailboxes.
+    Mailbox {
+        /// The node that keeps it; others may, too.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        at: PeerId,
+    },
 }
 
 /// Which way a message went.

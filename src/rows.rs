@@ -18,11 +18,16 @@ pub(crate) enum Shelf {
     Seen,
     /// Single numbers, by [`Mark`].
     Marks,
+    /// What this node keeps for others, by slot.
+    Mail,
+    /// Where copies of this node's messages are kept for their recipients, by nonce.
+    Deposits,
 }
 
 impl Shelf {
     /// All shelves, in the order of their declaration.
-    pub(crate) const ALL: [Shelf; 4] = [Shelf::Outbox, Shelf::Inbox, Shelf::Seen, Shelf::Marks];
+    pub(crate) const ALL: [Shelf; 6] =
+        [Shelf::Outbox, Shelf::Inbox, Shelf::Seen, Shelf::Marks, Shelf::Mail, Shelf::Deposits];
 
     /// How the shelf is called where it is kept. Stable: it is what an earlier version wrote.
     pub(crate) fn name(self) -> &'static str {
@@ -31,6 +36,8 @@ impl Shelf {
             Shelf::Inbox => "inbox",
             Shelf::Seen => "seen",
             Shelf::Marks => "marks",
+            Shelf::Mail => "mail",
+            Shelf::Deposits => "deposits",
         }
     }
 }
@@ -75,6 +82,8 @@ pub(crate) struct Kept {
     pub(crate) inbox: Vec<(Key, Bytes)>,
     pub(crate) seen: Vec<(Key, Bytes)>,
     pub(crate) marks: Vec<(Key, Bytes)>,
+    pub(crate) mail: Vec<(Key, Bytes)>,
+    pub(crate) deposits: Vec<(Key, Bytes)>,
 }
 
 impl Kept {
@@ -84,6 +93,8 @@ impl Kept {
             Shelf::Inbox => &mut self.inbox,
             Shelf::Seen => &mut self.seen,
             Shelf::Marks => &mut self.marks,
+            Shelf::Mail => &mut self.mail,
+            Shelf::Deposits => &mut self.deposits,
         }
     }
 }

@@ -136,6 +136,8 @@ pub(crate) enum Outcome {
     Failed(TransferError),
     /// The stream or the connection broke.
     Broken(String),
+    /// As much was moved as may be on this connection.
+    Spent,
     /// What came from here on was damaged.
     Corrupt { offset: u64 },
     /// The peer doesn't speak the protocol.

@@ -6,8 +6,10 @@
 //! task of their connection. What outlives an attempt is in a `shell`, what the app holds in `handle`. Which transfers
 //! run, and when a cut one is tried again, the core decides (`core/transfers.rs`).
 
+mod attempt;
 mod behaviour;
 mod collect;
+mod credit;
 mod frame;
 #[allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
 #[rustfmt::skip]
@@ -43,7 +45,7 @@ pub(crate) use incoming::{Inbox, Offers};
 pub(crate) use receive::Verdict;
 pub(crate) use room::Room;
 
-use crate::config::TransfersConfig;
+use crate::config::{BandwidthConfig, TransfersConfig};
 
 /// The name under which the streams are negotiated.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/cpc/1.0.0/transfer");
@@ -65,13 +67,21 @@ pub(crate) struct Settings {
     pub(crate) patience: Patience,
     pub(crate) max_length: u64,
     pub(crate) max_chunk: u64,
+    /// The largest chunk that is sent, where that is less.
+    pub(crate) sent_chunk: u64,
     pub(crate) window: u64,
+    /// What leaves has a budget.
+    pub(crate) rationed: bool,
 }
 
 impl Settings {
     /// Of a configuration that has been checked.
-    pub(crate) fn new(config: &TransfersConfig) -> Self {
+    pub(crate) fn new(config: &TransfersConfig, bandwidth: &BandwidthConfig) -> Self {
+        // What the budget lets leave in a quarter of a second, so that a last word needn't wait long behind a chunk.
+        let slow = (bandwidth.total.min(bandwidth.per_peer) / 4).clamp(tree::UNIT, config.chunk_size as u64);
         Self {
+            rationed: bandwidth.limited,
+            sent_chunk: if bandwidth.limited { slow } else { config.chunk_size as u64 },
             patience: Patience { offer: config.offer_timeout, idle: config.idle_timeout, stall: config.stall_timeout },
             max_length: config.max_length,
             max_chunk: config.chunk_size as u64,

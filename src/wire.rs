@@ -6,6 +6,7 @@
 //! - `frame`: one message from bytes, with all checks; `outgoing`: to bytes. `kinds`: the numbers and the words.
 //! - `batch`: many messages under one signature. `compression`: payloads written shorter.
 //! - `framing`: length prefixes on a byte stream, sans-IO.
+//! - `mail`: what nodes and mailboxes say to each other, and what they seal.
 //! - `posts`: what can be read of a post before it is verified, and the notes about posts; `roots`: which shared signatures
 //!   were verified already.
 //! - `records`: signed peer records, the content of peer lists.
@@ -25,6 +26,7 @@ mod framing;
 pub(crate) mod generated;
 mod handler;
 mod kinds;
+mod mail;
 mod mailbox;
 mod outgoing;
 mod pace;
@@ -37,6 +39,7 @@ mod writer;
 use libp2p::StreamProtocol;
 
 pub(crate) use behaviour::{Behaviour, Event};
+pub(crate) use dialect::MAILBOX_PROTOCOL;
 pub(crate) use frame::{MAX_FRAME_OVERHEAD, decode};
 pub(crate) use mailbox::{Mailbox, Reports};
 pub(crate) use outgoing::{control_frame, message_frame, post_frame, post_frames};

@@ -5,161 +5,29 @@
 
 mod support;
 
+#[path = "transfers/hostile.rs"]
+mod hostile;
+#[path = "transfers/large.rs"]
+mod large;
+#[path = "transfers/payload.rs"]
+mod payload;
+#[path = "transfers/ways.rs"]
+mod ways;
+
 use std::{
-    io,
-    pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use cpc_net::{
-    IncomingTransfer, Message, NetworkEvent, NetworkHandler, PayloadHash, Priority, Transfer, TransferDirection,
-    TransferOffer, TransferSource, TransferState, error::TransferError,
+    Message, NetworkEvent, PayloadHash, Priority, TransferDirection, TransferOffer, TransferSource, TransferState,
+    error::TransferError,
 };
-use futures::{AsyncRead, AsyncSeek, AsyncWrite, StreamExt as _};
-use support::{address, config, connected, event, network, soon, start, until};
-
-const MIB: u64 = 1024 * 1024;
-
-/// A payload that needs no memory: its bytes follow from their place.
-#[derive(Clone)]
-struct Made {
-    length: u64,
-    at: u64,
-}
-
-impl Made {
-    fn source(length: u64) -> TransferSource {
-        TransferSource::reader(Made { length, at: 0 })
-    }
-
-    fn fill(&mut self, buffer: &mut [u8]) -> usize {
-        let count = usize::try_from(self.length - self.at).unwrap_or(usize::MAX).min(buffer.len());
-        for (byte, place) in buffer[..count].iter_mut().zip(self.at..) {
-            *byte = ((place / 509) ^ place) as u8;
-        }
-        self.at += count as u64;
-        count
-    }
-
-    fn hash(length: u64) -> PayloadHash {
-        let (mut made, mut hasher, mut buffer) = (Made { length, at: 0 }, blake3::Hasher::new(), vec![0; 1 << 16]);
-        loop {
-            match made.fill(&mut buffer) {
-                0 => return PayloadHash::from(*hasher.finalize().as_bytes()),
-                count => drop(hasher.update(&buffer[..count])),
-            }
-        }
-    }
-}
-
-impl AsyncRead for Made {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(self.fill(buffer)))
-    }
-}
-
-impl AsyncSeek for Made {
-    fn poll_seek(mut self: Pin<&mut Self>, _: &mut Context<'_>, place: io::SeekFrom) -> Poll<io::Result<u64>> {
-        let io::SeekFrom::Start(at) = place else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
-        self.at = at;
-        Poll::Ready(Ok(at))
-    }
-}
-
-/// A writer that hashes what it gets, and takes no more than it is let.
-#[derive(Clone, Default)]
-struct Gauge {
-    inner: Arc<Mutex<GaugeInner>>,
-}
-
-#[derive(Default)]
-struct GaugeInner {
-    hasher: blake3::Hasher,
-    taken: u64,
-    limit: Option<u64>,
-    closed: bool,
-    waker: Option<Waker>,
-}
-
-impl Gauge {
-    fn up_to(limit: u64) -> Self {
-        let gauge = Self::default();
-        gauge.inner.lock().unwrap().limit = Some(limit);
-        gauge
-    }
-
-    fn open(&self) {
-        let mut inner = self.inner.lock().unwrap();
-        inner.limit = None;
-        inner.waker.take().into_iter().for_each(Waker::wake);
-    }
-
-    fn taken(&self) -> u64 {
-        self.inner.lock().unwrap().taken
-    }
-
-    fn hash(&self) -> PayloadHash {
-        let inner = self.inner.lock().unwrap();
-        assert!(inner.closed, "a writer is closed when all is there");
-        PayloadHash::from(*inner.hasher.finalize().as_bytes())
-    }
-}
-
-impl AsyncWrite for Gauge {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut inner = self.inner.lock().unwrap();
-        let room = inner.limit.map_or(u64::MAX, |limit| limit - inner.taken);
-        let count = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
-        if count == 0 {
-            inner.waker = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        inner.hasher.update(&bytes[..count]);
-        inner.taken += count as u64;
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.lock().unwrap().closed = true;
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Two connected nodes.
-async fn pair() -> (NetworkHandler, NetworkHandler) {
-    let network = network();
-    let (one, two) = (start(config(&network)).await, start(config(&network)).await);
-    soon("connecting", one.connect(address(&two))).await.expect("connects");
-    connected(&two, one.local_peer_id()).await;
-    (one, two)
-}
-
-async fn offered(net: &NetworkHandler) -> IncomingTransfer {
-    soon("an offer", net.transfers().next()).await.expect("the node runs")
-}
-
-async fn ended(transfer: &Transfer) -> Result<PayloadHash, TransferError> {
-    let patience = Duration::from_secs(120);
-    tokio::time::timeout(patience, transfer.finished()).await.unwrap_or_else(|_| panic!("no end: {transfer:?}"))
-}
-
-async fn until_taken(gauge: &Gauge, bytes: u64) {
-    let mut looks = 0;
-    while gauge.taken() < bytes {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        looks += 1;
-        assert!(looks < 10_000, "only {} bytes came", gauge.taken());
-    }
-}
+use payload::{Gauge, MIB, Made, ended, offered, pair, resident, until_taken};
+use support::{address, config, event, network, soon, start, until};
 
 #[tokio::test]
 async fn sixty_four_megabytes_arrive_whole_and_both_sides_know_their_hash() {
@@ -232,7 +100,11 @@ async fn after_a_cut_it_goes_on_where_it_was() {
         one.disconnect(two.local_peer_id()).await.expect("disconnects");
         until(&two, "the interruption", |_| received.progress().state == TransferState::Interrupted).await;
         assert!(!sent.progress().state.is_final());
-        gauge.inner.lock().unwrap().limit = if cut == 10 { Some(17 * MIB) } else { None };
+        if cut == 10 {
+            gauge.let_in(17 * MIB)
+        } else {
+            gauge.open()
+        }
         soon("connecting", one.connect(address(&two))).await.expect("connects");
     }
     let hash = Made::hash(length);
@@ -410,13 +282,6 @@ async fn a_slow_writer_holds_back_its_own_transfer_and_nothing_else() {
     assert!(one.network_stats().transfer_bytes_sent <= 8 * MIB + 10 * MIB, "no more than its window was read of it");
     gauge.open();
     assert_eq!(ended(&slow).await, Ok(Made::hash(64 * MIB)));
-}
-
-/// Memory that this process holds, bytes.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
 
 #[tokio::test]

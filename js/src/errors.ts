@@ -97,8 +97,8 @@ export class DeliveryError extends CpcError {
 /**
  * A transfer was not begun, or will never be complete.
  *
- * Codes: `too_many`, `busy`, `peer_busy`, `unanswered`, `unreachable`, `stalled`, `corrupt` (these are retryable),
- * `invalid_offer`, `to_self`, `shut_down`, `refused`, `unsupported`, `cancelled`, `cancelled_by_peer`, `too_long`,
+ * Codes: `too_many`, `busy`, `peer_busy`, `unanswered`, `unreachable`, `relay_limited`, `stalled`, `corrupt` (these are
+ * retryable), `invalid_offer`, `to_self`, `shut_down`, `refused`, `unsupported`, `cancelled`, `cancelled_by_peer`, `too_long`,
  * `wrong_length`, `wrong_hash`, `source_changed`, `source`, `writer`, `peer_failed`, `gone`.
  */
 export class TransferError extends CpcError {

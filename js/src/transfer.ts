@@ -192,6 +192,11 @@ export interface AcceptOptions extends Settings {
    * is not sent again; the stream begins behind it, at `progress.transferred` of the transfer.
    */
   readonly have?: Blob | undefined;
+  /**
+   * The most bytes that are taken. One that is longer by its own word is refused; another one fails at this length, both
+   * with a {@link TransferError} `too_long`. Without it `transfers.max_length` of the configuration is the bound.
+   */
+  readonly atMost?: number | undefined;
 }
 
 /** A transfer that was taken, and its bytes. */
@@ -253,7 +258,7 @@ export class IncomingTransfer {
       return (controller.desiredSize ?? 0) > 0 ? undefined : new Promise<void>((resolve) => (readOn = resolve));
     };
     const read = options.have === undefined ? undefined : partsOf(options.have);
-    const wasm = await translatedLater(() => this.#wasm.accept(read, write, () => controller.close()));
+    const wasm = await translatedLater(() => this.#wasm.accept(read, write, () => controller.close(), options.atMost));
     const begun = new Transfer(wasm, this.#owner, options);
     transfer = begun;
     begun.finished.catch((error: unknown) => {

@@ -37,6 +37,8 @@ export type { PerPriority } from "./generated/PerPriority.js";
 export type { Phase } from "./generated/Phase.js";
 export type { Priority } from "./generated/Priority.js";
 export type { Propagation } from "./generated/Propagation.js";
+export type { MailboxConfig } from "./generated/MailboxConfig.js";
+export type { MailboxStats } from "./generated/MailboxStats.js";
 export type { PropagationConfig } from "./generated/PropagationConfig.js";
 export type { PropagationStats } from "./generated/PropagationStats.js";
 export type { QueueReason } from "./generated/QueueReason.js";

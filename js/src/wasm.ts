@@ -71,6 +71,7 @@ export interface WasmIncomingTransfer {
     read: ((offset: number, length: number) => Promise<Uint8Array>) | null | undefined,
     write: (bytes: Uint8Array) => Promise<void> | undefined,
     close: () => void,
+    atMost?: number,
   ): Promise<WasmTransfer>;
   refuse(reason: string): void;
   free(): void;

@@ -171,13 +171,14 @@ export class FakeIncomingTransfer implements WasmIncomingTransfer {
   have: ((offset: number, length: number) => Promise<Uint8Array>) | null | undefined;
   write!: (bytes: Uint8Array) => Promise<void> | undefined;
   close!: () => void;
+  atMost: number | undefined;
 
   peer = () => "12D3KooWyou";
   id = () => "ab".repeat(16);
   offer = () => ({ name: "a.txt", kind: "text/plain", meta: new Uint8Array(), length: 5, hash: null });
 
-  accept: WasmIncomingTransfer["accept"] = async (have, write, close) => {
-    Object.assign(this, { have, write, close });
+  accept: WasmIncomingTransfer["accept"] = async (have, write, close, atMost) => {
+    Object.assign(this, { have, write, close, atMost });
     return this.transfer;
   };
 

@@ -64,7 +64,8 @@ test("an accepted payload is a stream that holds its sender back", async () => {
   const { value: offer } = await offers.next();
   assert.ok(offer);
   assert.deepEqual([offer.peer, offer.offer.name], ["12D3KooWyou", "a.txt"]);
-  const { stream } = await offer.accept();
+  const { stream } = await offer.accept({ atMost: 5_000_000 });
+  assert.equal(fake.atMost, 5_000_000);
   const large = new Uint8Array(2 * 1024 * 1024);
   let room = false;
   const waiting = fake.write(large)?.then(() => (room = true));

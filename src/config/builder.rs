@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 
 use super::{
     BandwidthConfig, ConnectionsConfig, DeliveryConfig, DiscoveryConfig, Durability, IceServer, LimitsConfig,
-    NetworkConfig, PropagationConfig, RelayConfig, Security, TransfersConfig, TransportConfig,
+    MailboxConfig, NetworkConfig, PropagationConfig, RelayConfig, Security, TransfersConfig, TransportConfig,
 };
 use crate::error::ConfigError;
 
@@ -149,6 +149,13 @@ impl NetworkConfigBuilder {
     #[must_use]
     pub fn propagation(mut self, change: impl FnOnce(&mut PropagationConfig)) -> Self {
         change(&mut self.config.propagation);
+        self
+    }
+
+    /// Sets anything of the section on mailboxes.
+    #[must_use]
+    pub fn mailbox(mut self, change: impl FnOnce(&mut MailboxConfig)) -> Self {
+        change(&mut self.config.mailbox);
         self
     }
 

@@ -95,6 +95,19 @@ impl NetworkConfig {
         time("transfers.stall_timeout", transfers.stall_timeout, SECOND, 7 * 24 * HOUR)?;
         time("transfers.resume_timeout", transfers.resume_timeout, SECOND, 7 * 24 * HOUR)?;
 
+        let mailbox = &self.mailbox;
+        number("mailbox.copies", mailbox.copies, 1, 8, "mailboxes")?;
+        time("mailbox.patience", mailbox.patience, Duration::ZERO, HOUR)?;
+        time("mailbox.keep_for", mailbox.keep_for, MINUTE, 7 * 24 * HOUR)?;
+        time("mailbox.least_ttl", mailbox.least_ttl, SECOND, 7 * 24 * HOUR)?;
+        time("mailbox.max_ttl", mailbox.max_ttl, MINUTE, 30 * 24 * HOUR)?;
+        number("mailbox.max_letters", mailbox.max_letters, 1, 1_000_000, "letters")?;
+        number("mailbox.max_bytes", mailbox.max_bytes as u64, 65_536, 64 << 30, "bytes")?;
+        number("mailbox.sender_letters", mailbox.sender_letters, 1, 1_000_000, "letters")?;
+        number("mailbox.sender_bytes", mailbox.sender_bytes as u64, 1024, 64 << 30, "bytes")?;
+        number("mailbox.recipient_letters", mailbox.recipient_letters, 1, 1_000_000, "letters")?;
+        number("mailbox.recipient_bytes", mailbox.recipient_bytes as u64, 1024, 64 << 30, "bytes")?;
+
         let bandwidth = &self.bandwidth;
         number("bandwidth.total", bandwidth.total, 1024, MOST_BYTES, "bytes a second")?;
         number("bandwidth.per_peer", bandwidth.per_peer, 1024, MOST_BYTES, "bytes a second")?;

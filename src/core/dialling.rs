@@ -40,6 +40,7 @@ impl Core {
         self.health.stats.dials_failed += 1;
         if self.upgrades.dial_failed(now, dial, &mut self.random) {
             tracing::debug!(reason, "no direct connection to a relayed peer");
+            self.look_at_transfers(now);
         }
         let Some(failed) = self.connections.dial_failed(now, dial, reason, &mut self.random, &mut self.out) else {
             return;

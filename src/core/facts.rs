@@ -72,6 +72,7 @@ impl Core {
                 );
                 self.routing.spread.set_relayed(&peer, self.is_relayed(&peer));
                 self.changed.insert(peer);
+                self.mail_can_go_straight(&peer);
                 self.deliver_mail(now, peer);
                 self.routing.outbox.tell_connected(peer, &mut self.out);
                 self.look_at_transfers(now);
@@ -84,6 +85,7 @@ impl Core {
                 self.health.stats.messages_failed += self.routing.outbox.link_closed(peer, link, &mut self.out);
                 self.routing.inbox.link_closed(link);
                 self.link_of_neighbour_closed(now, peer);
+                self.mail_loses_link(now, peer);
                 self.changed.insert(peer);
                 // Who has said goodbye is left alone for a moment, also with mail.
                 if self.connections.state(&peer) == ConnectionState::Connected {
@@ -97,6 +99,8 @@ impl Core {
                 let has_mail = self.routing.outbox.has_mail(&peer);
                 self.meet(now, peer, &facts);
                 self.upgrades.identified(now, peer, facts.signals_webrtc, &self.connections);
+                self.look_at_transfers(now);
+                self.mailbox_identified(peer, facts.mailbox && facts.same_network == Some(true));
                 self.discovery.identified(now, peer, facts, has_mail, &mut self.connections, &mut self.out);
                 self.deliver_mail(now, peer);
             }
@@ -137,6 +141,7 @@ impl Core {
                 self.health.stats.messages_failed +=
                     self.routing.outbox.lost(peer, link, priority, count, &mut self.out);
                 self.routing.spread.lost(now, peer);
+                self.mail_may_be_lost(&peer);
                 self.deliver_mail(now, peer);
             }
             Input::Unsupported { peer } => {

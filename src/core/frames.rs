@@ -50,6 +50,7 @@ impl Core {
             }
             Content::Post(post) => self.post_came(now, neighbour, post),
             Content::Spread(note) => self.note_came(now, neighbour, note),
+            Content::Mail(mail) => self.mail_came(now, neighbour, link, *mail),
             Content::PeerList { records, forged } => {
                 for rejection in forged {
                     self.reject(now, neighbour, rejection, Way::Lane(link));

@@ -10,7 +10,7 @@ pub(crate) use crate::frame::Topic;
 use crate::{
     error::ConnectError,
     event::{DiscoverTarget, DiscoverySource, NetworkEvent},
-    frame::{ControlContent, Frame, Incoming, Letter, Post, PostId, Rejection, SignedRecord},
+    frame::{ControlContent, Frame, Incoming, Letter, Post, PostId, Rejection, SignedRecord, ToMailbox},
     message::{GroupName, Priority, ReceivedMessage},
     peer::{ConnectTarget, ConnectionKind},
     receipt::ReceiptState,
@@ -95,6 +95,17 @@ pub(crate) struct OutgoingMessage {
     /// A post, whose frame is signed already: everybody passes it on as it is. `None` for what goes by the lanes, which
     /// sign what leaves together.
     pub(crate) signed: Option<Box<Post>>,
+    /// Mailboxes that keep a copy of it.
+    pub(crate) kept: Option<Box<KeptAt>>,
+}
+
+/// Where a copy of a message is kept for a recipient that is away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptAt {
+    /// The mailboxes, at least one.
+    pub(crate) at: Vec<PeerId>,
+    /// For how long, on the node's clock.
+    pub(crate) until: Duration,
 }
 
 impl OutgoingMessage {
@@ -104,9 +115,20 @@ impl OutgoingMessage {
         Some((self.accepted_at + ttl).saturating_sub(self.slept + now))
     }
 
-    /// When it is not worth delivering any more: after its time to live or the general time-out.
+    /// When it is not worth delivering any more: after its time to live or the general time-out; when a mailbox keeps
+    /// it, after its time to live, or as long as that does.
     pub(crate) fn end(&self, timeout: Duration) -> Duration {
-        self.accepted_at + self.letter.ttl.map_or(timeout, |ttl| ttl.saturating_sub(self.slept).min(timeout))
+        let own = self.letter.ttl.map(|ttl| self.accepted_at + ttl.saturating_sub(self.slept));
+        let general = self.accepted_at + timeout;
+        match &self.kept {
+            Some(kept) => own.unwrap_or(kept.until.max(general)),
+            None => own.map_or(general, |own| own.min(general)),
+        }
+    }
+
+    /// Whether it may end at another time than the general time-out.
+    pub(crate) fn has_own_end(&self) -> bool {
+        self.letter.ttl.is_some() || self.kept.is_some()
     }
 }
 
@@ -130,6 +152,8 @@ pub(crate) struct PeerFacts {
     pub(crate) relay: bool,
     /// Whether it can be asked, over a circuit, for a WebRTC connection.
     pub(crate) signals_webrtc: bool,
+    /// Whether it keeps mail for others.
+    pub(crate) mailbox: bool,
 }
 
 /// Facts and the app's wishes.
@@ -336,6 +360,12 @@ pub(crate) enum Output {
         letter: Letter,
         /// How long it is still worth writing, for one with a time to live; it may wait for its lane longer than that.
         left: Option<Duration>,
+    },
+    /// A note to a mailbox, by this connection; part of it is to be signed and sealed.
+    Mail {
+        peer: PeerId,
+        link: LinkId,
+        note: ToMailbox,
     },
     /// A frame below the app, by this connection.
     Control {

@@ -6,8 +6,8 @@ use libp2p::PeerId;
 
 use super::{
     Core, GossipVerdict, Now, Output,
-    input::OutgoingMessage,
-    routing::{Checked, Restored, Room},
+    input::{KeptAt, OutgoingMessage},
+    routing::{Checked, DepositRow, Restored, Room},
 };
 use crate::{
     error::DeliveryError,
@@ -23,12 +23,25 @@ impl Core {
         for (serial, message) in self.routing.restore(&mut restored) {
             self.out.push_back(Output::HandOver { serial, message });
         }
+        let mail = std::mem::take(&mut restored.mail);
+        self.mailboxes.restore(now, mail, &mut self.routing.journal);
         for (peer, letter) in restored.outbox {
             let slept = Duration::from_millis(now.unix_millis.saturating_sub(letter.created_at));
-            let message = OutgoingMessage { letter, accepted_at: now.since_start, slept, signed: None };
+            let kept = restored.deposits.remove(&letter.nonce).map(|DepositRow { at, until }| {
+                let left = Duration::from_millis(until.saturating_sub(now.unix_millis));
+                Box::new(KeptAt { at, until: now.since_start + left })
+            });
+            if kept.is_some() {
+                self.routing.journal.restore_deposit(letter.nonce, true);
+            }
+            let message = OutgoingMessage { letter, accepted_at: now.since_start, slept, signed: None, kept };
             // Also where limits have been lowered meanwhile: what was accepted gives way to nobody.
             self.routing.outbox.accept(peer, message, true, &mut self.out);
             self.deliver_mail(now, peer);
+        }
+        // Of messages whose end was written, and this was not.
+        for nonce in restored.deposits.into_keys() {
+            self.routing.journal.restore_deposit(nonce, false);
         }
     }
 
@@ -51,7 +64,9 @@ impl Core {
         for (neighbour, nonce) in arrived.acknowledge {
             self.routing.inbox.acknowledge(neighbour, nonce);
         }
+        self.mailboxes.keeper.reported(now, stored, failing.is_some(), &mut self.routing.journal);
         for (serial, message) in arrived.hand_over {
+            self.mail_stored(&message.id);
             self.health.stats.messages_received.count(message.priority);
             self.out.push_back(Output::HandOver { serial, message });
         }
@@ -62,6 +77,7 @@ impl Core {
         self.routing.held.confirm(serial, &mut self.routing.journal);
         if self.routing.held.room().free > 0 {
             self.inbox_full_told = false;
+            self.mailboxes.collector.has_room();
         }
     }
 

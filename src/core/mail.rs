@@ -26,7 +26,11 @@ impl Core {
 
     /// Moves a peer's mail on: onto its lanes when it is connected, else towards a connection.
     pub(super) fn deliver_mail(&mut self, now: Now, peer: PeerId) {
-        match self.connections.state(&peer) {
+        let state = self.connections.state(&peer);
+        if state != ConnectionState::Connected {
+            self.mail_waits(now, peer);
+        }
+        match state {
             ConnectionState::Connected => {
                 let left = self.routing.outbox.pump(now, peer, &mut self.out);
                 for priority in Priority::ALL {
@@ -50,8 +54,15 @@ impl Core {
 
     pub(super) fn transfers_and_world<'a>(&'a mut self, now: Now) -> (&'a mut Transfers, World<'a>) {
         let draining = self.draining_until.is_some();
-        let world =
-            World { now, connections: &self.connections, draining, stats: &mut self.health.stats, out: &mut self.out };
+        let world = World {
+            now,
+            connections: &self.connections,
+            upgrades: &self.upgrades,
+            outbox: &mut self.routing.outbox,
+            draining,
+            stats: &mut self.health.stats,
+            out: &mut self.out,
+        };
         (&mut self.transfers, world)
     }
 

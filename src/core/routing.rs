@@ -38,6 +38,8 @@ pub(crate) use inbox::{Arrival, Checked, Inbox};
 pub(crate) use journal::Journal;
 pub(crate) use outbox::Outbox;
 pub(crate) use pending::Pending;
+pub(crate) use ranges::Ranges;
+pub(crate) use records::{DepositRow, MailRow};
 pub(crate) use restored::Restored;
 pub(crate) use spread::{Arrived, Spread};
 pub(crate) use turned_away::Room;

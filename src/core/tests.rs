@@ -62,14 +62,18 @@ impl Bench {
     }
 
     pub(super) fn open(&mut self, peer: PeerId, outbound: bool, dial: Option<DialId>) -> (LinkId, Vec<Output>) {
+        self.open_link(peer, &format!("/ip4/192.0.2.9/tcp/9/p2p/{peer}"), outbound, dial)
+    }
+
+    /// A connection at an address of any kind.
+    pub(super) fn open_at(&mut self, peer: PeerId, at: &str, outbound: bool) -> (LinkId, Vec<Output>) {
+        self.open_link(peer, at, outbound, None)
+    }
+
+    fn open_link(&mut self, peer: PeerId, at: &str, outbound: bool, dial: Option<DialId>) -> (LinkId, Vec<Output>) {
         self.links += 1;
-        let id = LinkId(self.links);
-        let link = Link {
-            id,
-            kind: ConnectionKind::Tcp,
-            address: address(&format!("/ip4/192.0.2.9/tcp/9/p2p/{peer}")),
-            outbound,
-        };
+        let (id, address) = (LinkId(self.links), address(at));
+        let link = Link { id, kind: ConnectionKind::of(&address), address, outbound };
         (id, self.handle(Input::LinkOpened { peer, link, dial }))
     }
 
@@ -107,6 +111,7 @@ impl Bench {
             accepted_at: self.now.since_start,
             slept: Duration::ZERO,
             signed: None,
+            kept: None,
         }
     }
 }
@@ -351,6 +356,7 @@ fn neighbours_are_told_of_each_other_and_only_news_is_passed_on() {
         same_network: Some(true),
         speaks_cpc: true,
         relay: false,
+        mailbox: false,
         signals_webrtc: false,
     };
     for peer in [one, two] {
@@ -396,6 +402,7 @@ fn places_are_reserved_at_relays_and_again_when_they_are_lost() {
         same_network: Some(true),
         speaks_cpc: true,
         relay: true,
+        mailbox: false,
         signals_webrtc: false,
     };
     let reserved =
@@ -491,6 +498,7 @@ fn a_node_of_another_network_is_let_go_for_good() {
         same_network: Some(false),
         speaks_cpc: true,
         relay: false,
+        mailbox: false,
         signals_webrtc: false,
     };
     assert!(bench.handle(Input::Identified { peer, facts }).contains(&Output::ClosePeer(peer)));

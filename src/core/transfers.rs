@@ -4,6 +4,12 @@
 //! cut until its sender comes back. Invariant: every transfer has a deadline while it doesn't run, and is told to the app
 //! exactly once when it is over.
 
+mod facts;
+mod incoming;
+mod outgoing;
+mod ways;
+mod world;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -11,19 +17,20 @@ use std::{
 
 use libp2p::PeerId;
 
-use super::{Now, Output, connections::Connections};
+use super::Output;
 use crate::{
     config::TransfersConfig,
     error::TransferError,
     event::NetworkEvent,
-    peer::{ConnectionState, NetworkStats},
-    transfer::{Outcome, PayloadHash, TransferDirection, TransferId, TransferKey, TransferState},
+    transfer::{PayloadHash, TransferDirection, TransferKey, TransferState},
 };
 
-/// The pause after an attempt that brought nothing; it doubles with each. One that brought something is followed by the
-/// next at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) use facts::{Judgement, TransferInput, TransferOutput};
+pub(super) use world::World;
+
+use incoming::{Incoming, Stage};
+use outgoing::Outgoing;
+use ways::Circuits;
 
 /// Attempts in a row that ended with a damaged chunk.
 const MAX_CORRUPT: u32 = 3;
@@ -32,153 +39,45 @@ const MAX_CORRUPT: u32 = 3;
 /// something new.
 const REMEMBERED: usize = 256;
 
-/// Facts about transfers.
-#[derive(Debug)]
-pub(crate) enum TransferInput {
-    /// The app sends something.
-    Send { peer: PeerId, id: TransferId },
-    /// The app gave one up.
-    Cancel(TransferKey),
-    /// A peer offers something; `attempt` names its stream.
-    Offered { peer: PeerId, id: TransferId, attempt: u64, length: Option<u64> },
-    /// The app took an offer.
-    Taken(TransferKey),
-    /// The app doesn't want an offer.
-    Declined(TransferKey, String),
-    /// So much is verified and written, and so many bytes were moved since the last time.
-    Progress { key: TransferKey, attempt: u64, transferred: u64, moved: u64 },
-    /// An attempt has ended.
-    Ended { key: TransferKey, attempt: u64, outcome: Outcome, moved: u64 },
-    /// The peer gave one up.
-    Stopped { peer: PeerId, id: TransferId, by_sender: bool, reason: String },
-}
-
-/// Wishes about transfers.
-#[derive(Debug, PartialEq)]
-pub(crate) enum TransferOutput {
-    /// Open a stream and try.
-    Begin { key: TransferKey, attempt: u64 },
-    /// Ask the app whether it wants what this attempt offers.
-    Offer { key: TransferKey, attempt: u64 },
-    /// Answer an offer.
-    Judge { attempt: u64, judgement: Judgement },
-    /// Show where it stands; after a final state it is forgotten.
-    Show { key: TransferKey, state: TransferState },
-    /// Tell the other side that it is over.
-    Tell { key: TransferKey, reason: String },
-}
-
-/// The answer to an offer.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Judgement {
-    /// Go on with this one.
-    Join(TransferKey),
-    Declined(String),
-    Unanswered,
-    Busy,
-    TooLong(u64),
-    /// It was complete before.
-    Done(PayloadHash),
-    /// It failed before.
-    Over(String),
-    /// The sender offers the same on another stream.
-    Superseded,
-}
-
-#[derive(Debug)]
-struct Outgoing {
-    /// Those that wait begin in the order in which they came.
-    turn: u64,
-    /// The attempt that runs.
-    attempt: Option<u64>,
-    /// While none runs: not before.
-    retry_at: Duration,
-    /// While none runs: not after. Stays when attempts bring nothing.
-    until: Option<Duration>,
-    accepted: bool,
-    failures: u32,
-    corrupt: u32,
-    transferred: u64,
-    obstacle: String,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Offered { attempt: u64, until: Duration },
-    Running { attempt: u64 },
-    Cut { until: Duration },
-}
-
-#[derive(Debug)]
-struct Incoming {
-    stage: Stage,
-    corrupt: u32,
-    transferred: u64,
-}
-
 pub(super) struct Transfers {
     config: TransfersConfig,
     outgoing: BTreeMap<TransferKey, Outgoing>,
     incoming: BTreeMap<TransferKey, Incoming>,
     over: VecDeque<(TransferKey, Result<PayloadHash, String>)>,
+    circuits: Circuits,
     next: u64,
-}
-
-/// What the core knows and the transfers need.
-pub(super) struct World<'a> {
-    pub(super) now: Now,
-    pub(super) connections: &'a Connections,
-    pub(super) draining: bool,
-    pub(super) stats: &'a mut NetworkStats,
-    pub(super) out: &'a mut VecDeque<Output>,
-}
-
-impl World<'_> {
-    fn wish(&mut self, wish: TransferOutput) {
-        self.out.push_back(Output::Transfer(wish));
-    }
-
-    fn judge(&mut self, attempt: u64, judgement: Judgement) {
-        self.wish(TransferOutput::Judge { attempt, judgement });
-    }
-
-    fn show(&mut self, key: TransferKey, state: TransferState) {
-        self.wish(TransferOutput::Show { key, state });
-    }
-
-    /// The end of a transfer, told once.
-    fn end(&mut self, key: TransferKey, transferred: u64, result: Result<PayloadHash, TransferError>) {
-        let (state, error) = match result {
-            Ok(hash) => (TransferState::Finished { hash }, None),
-            Err(error) => (TransferState::Failed { error: error.clone() }, Some(error)),
-        };
-        match error {
-            None => self.stats.transfers_finished += 1,
-            Some(_) => self.stats.transfers_failed += 1,
-        }
-        self.show(key, state);
-        let TransferKey { direction, peer, id } = key;
-        self.out.push_back(Output::Event(NetworkEvent::TransferEnded { id, peer, direction, transferred, error }));
-    }
 }
 
 /// Facts in.
 impl Transfers {
     pub(super) fn new(config: &TransfersConfig) -> Self {
         let (outgoing, incoming) = (BTreeMap::new(), BTreeMap::new());
-        Self { config: config.clone(), outgoing, incoming, over: VecDeque::new(), next: 0 }
+        Self {
+            config: config.clone(),
+            outgoing,
+            incoming,
+            over: VecDeque::new(),
+            circuits: Circuits::default(),
+            next: 0,
+        }
     }
 
     /// Takes one fact in.
     pub(super) fn handle(&mut self, mut world: World<'_>, input: TransferInput) {
         let world = &mut world;
         match input {
-            TransferInput::Send { peer, id } => {
+            TransferInput::Send { peer, id, length } => {
                 self.next += 1;
                 let key = TransferKey { direction: TransferDirection::Outgoing, peer, id };
                 let outgoing = Outgoing {
                     turn: self.next,
+                    length,
                     attempt: None,
+                    circuit: None,
+                    relayed_since: None,
+                    direct_until: None,
+                    narrow: None,
+                    asked: None,
                     retry_at: Duration::ZERO,
                     until: None,
                     accepted: false,
@@ -214,13 +113,21 @@ impl Transfers {
             TransferInput::Progress { key, attempt, transferred, moved } => {
                 self.progress(world, key, attempt, transferred, moved);
             }
+            TransferInput::Wants { key, attempt } => {
+                let now = world.now.since_start;
+                let outgoing = self.outgoing.get_mut(&key).filter(|outgoing| outgoing.attempt == Some(attempt));
+                if let Some(outgoing) = outgoing {
+                    outgoing.asked.get_or_insert((now, now));
+                }
+            }
             TransferInput::Ended { key, attempt, outcome, moved } => {
-                count_moved(world.stats, key.direction, moved);
+                self.moved(world, &key, attempt, moved);
                 match key.direction {
                     TransferDirection::Outgoing => self.sent(world, key, attempt, outcome),
                     TransferDirection::Incoming => self.received(world, key, attempt, outcome),
                 }
             }
+            TransferInput::CircuitLimit { who, outbound, bytes } => self.circuits.limited(who, outbound, bytes),
             TransferInput::Stopped { peer, id, by_sender, reason } => {
                 let direction = if by_sender { TransferDirection::Incoming } else { TransferDirection::Outgoing };
                 let key = TransferKey { direction, peer, id };
@@ -228,12 +135,14 @@ impl Transfers {
             }
         }
         self.pump(world);
+        self.grant(world);
     }
 
     /// Time has passed, or a connection has come or gone.
     pub(super) fn look(&mut self, mut world: World<'_>) {
         self.expire(&mut world);
         self.pump(&mut world);
+        self.grant(&mut world);
     }
 
     /// Shutdown: what is sent is given up, and the receivers are told. What is received only ends here: its sender may
@@ -254,12 +163,15 @@ impl Transfers {
     /// When to look at the latest.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let waiting = self.outgoing.values().filter(|outgoing| outgoing.attempt.is_none());
-        let sending = waiting.flat_map(|outgoing| [Some(outgoing.retry_at).filter(|at| !at.is_zero()), outgoing.until]);
+        let sending = waiting.flat_map(|outgoing| {
+            [Some(outgoing.retry_at).filter(|at| !at.is_zero()), outgoing.until, outgoing.direct_until]
+        });
         let receiving = self.incoming.values().map(|incoming| match incoming.stage {
             Stage::Offered { until, .. } | Stage::Cut { until } => Some(until),
             Stage::Running { .. } => None,
         });
-        sending.chain(receiving).flatten().min()
+        let granting = self.outgoing.values().map(|outgoing| outgoing.asked.map(|(_, at)| at));
+        sending.chain(receiving).chain(granting).flatten().min()
     }
 
     /// Whether something waits for this peer to be connected.
@@ -285,52 +197,8 @@ impl Transfers {
 
 /// What follows.
 impl Transfers {
-    fn offered(&mut self, world: &mut World<'_>, key: TransferKey, attempt: u64, length: Option<u64>) {
-        if let Some(incoming) = self.incoming.get_mut(&key) {
-            match &mut incoming.stage {
-                Stage::Offered { attempt: old, .. } => {
-                    let old = std::mem::replace(old, attempt);
-                    world.judge(old, Judgement::Superseded);
-                }
-                stage @ (Stage::Running { .. } | Stage::Cut { .. }) => {
-                    *stage = Stage::Running { attempt };
-                    world.judge(attempt, Judgement::Join(key));
-                    world.show(key, TransferState::Running);
-                }
-            }
-            return;
-        }
-        if let Some((_, end)) = self.over.iter().find(|(over, _)| *over == key) {
-            return world.judge(
-                attempt,
-                match end {
-                    Ok(hash) => Judgement::Done(*hash),
-                    Err(reason) => Judgement::Over(reason.clone()),
-                },
-            );
-        }
-        let config = &self.config;
-        if length.is_some_and(|length| length > config.max_length) {
-            world.stats.offers_refused += 1;
-            return world.judge(attempt, Judgement::TooLong(config.max_length));
-        }
-        let waiting = self.incoming.values().filter(|incoming| matches!(incoming.stage, Stage::Offered { .. })).count();
-        let of_peer = self.incoming.keys().filter(|other| other.peer == key.peer).count();
-        let full = waiting >= config.offers_waiting
-            || of_peer >= config.max_per_peer
-            || self.incoming.len() >= config.max_active;
-        if full || world.draining {
-            world.stats.offers_refused += 1;
-            return world.judge(attempt, Judgement::Busy);
-        }
-        let until = world.now.since_start + config.offer_timeout;
-        let stage = Stage::Offered { attempt, until };
-        self.incoming.insert(key, Incoming { stage, corrupt: 0, transferred: 0 });
-        world.wish(TransferOutput::Offer { key, attempt });
-    }
-
     fn progress(&mut self, world: &mut World<'_>, key: TransferKey, attempt: u64, transferred: u64, moved: u64) {
-        count_moved(world.stats, key.direction, moved);
+        self.moved(world, &key, attempt, moved);
         let known = match key.direction {
             TransferDirection::Outgoing => self.outgoing.get_mut(&key).and_then(|outgoing| {
                 if outgoing.attempt != Some(attempt) {
@@ -362,61 +230,16 @@ impl Transfers {
         }
     }
 
-    /// An attempt to send has ended.
-    fn sent(&mut self, world: &mut World<'_>, key: TransferKey, attempt: u64, outcome: Outcome) {
-        let Some(outgoing) = self.outgoing.get_mut(&key).filter(|outgoing| outgoing.attempt == Some(attempt)) else {
-            return;
-        };
-        let reason = match outcome {
-            Outcome::Finished(hash) => return self.forget(world, key, Ok(hash)),
-            Outcome::Failed(error) => return self.forget(world, key, Err(error)),
-            Outcome::Unsupported => {
-                return self.forget(world, key, Err(TransferError::Unsupported { peer: key.peer }));
-            }
-            Outcome::Corrupt { offset } => {
-                outgoing.corrupt += 1;
-                if outgoing.corrupt >= MAX_CORRUPT {
-                    return self.forget(world, key, Err(TransferError::Corrupt { offset }));
-                }
-                "a chunk was damaged".to_owned()
-            }
-            Outcome::Broken(reason) => reason,
-            Outcome::Revoked => "another attempt took over".to_owned(),
-        };
-        tracing::debug!(peer = %key.peer, id = %key.id, %reason, "an attempt to send was cut");
-        let now = world.now.since_start;
-        let pause = match outgoing.failures {
-            0 => Duration::ZERO,
-            failures => (FIRST_PAUSE * 2u32.saturating_pow(failures - 1)).min(LONGEST_PAUSE),
-        };
-        outgoing.attempt = None;
-        outgoing.failures += 1;
-        outgoing.retry_at = now + pause;
-        outgoing.until.get_or_insert(now + self.config.resume_timeout);
-        outgoing.obstacle = reason;
-        let state = if outgoing.accepted { TransferState::Interrupted } else { TransferState::Waiting };
-        world.show(key, state);
-    }
-
-    /// An attempt to receive has ended.
-    fn received(&mut self, world: &mut World<'_>, key: TransferKey, attempt: u64, outcome: Outcome) {
-        let Some(incoming) = self.incoming.get_mut(&key) else { return };
-        if !matches!(incoming.stage, Stage::Running { attempt: running } if running == attempt) {
-            return;
+    /// Bytes were moved: they are counted, and are no promise of a circuit any more.
+    fn moved(&mut self, world: &mut World<'_>, key: &TransferKey, attempt: u64, moved: u64) {
+        match key.direction {
+            TransferDirection::Outgoing => world.stats.transfer_bytes_sent += moved,
+            TransferDirection::Incoming => world.stats.transfer_bytes_received += moved,
         }
-        match outcome {
-            Outcome::Finished(hash) => return self.forget(world, key, Ok(hash)),
-            Outcome::Failed(error) => return self.forget(world, key, Err(error)),
-            Outcome::Corrupt { offset } => {
-                incoming.corrupt += 1;
-                if incoming.corrupt >= MAX_CORRUPT {
-                    return self.forget(world, key, Err(TransferError::Corrupt { offset }));
-                }
-            }
-            Outcome::Broken(_) | Outcome::Unsupported | Outcome::Revoked => {}
+        let outgoing = self.outgoing.get_mut(key).filter(|outgoing| outgoing.attempt == Some(attempt));
+        if let Some((_, left)) = outgoing.and_then(|outgoing| outgoing.circuit.as_mut()) {
+            *left = left.saturating_sub(moved);
         }
-        incoming.stage = Stage::Cut { until: world.now.since_start + self.config.resume_timeout };
-        world.show(key, TransferState::Interrupted);
     }
 
     fn cancel(&mut self, world: &mut World<'_>, key: TransferKey) {
@@ -427,19 +250,15 @@ impl Transfers {
         }
     }
 
-    /// An offer that the app never took.
-    fn refused(&mut self, world: &mut World<'_>, key: TransferKey, reason: String) {
-        self.incoming.remove(&key);
-        world.stats.offers_refused += 1;
-        self.remember(key, Err(reason));
-        // Nobody holds it any more, or who does finds it gone.
-        world.show(key, TransferState::Failed { error: TransferError::Gone });
-    }
-
     /// The end of a transfer.
     fn forget(&mut self, world: &mut World<'_>, key: TransferKey, result: Result<PayloadHash, TransferError>) {
         let transferred = match key.direction {
-            TransferDirection::Outgoing => self.outgoing.remove(&key).map(|outgoing| outgoing.transferred),
+            TransferDirection::Outgoing => self.outgoing.remove(&key).map(|outgoing| {
+                if let Some((link, left)) = outgoing.circuit {
+                    self.circuits.give_back(link, left);
+                }
+                outgoing.transferred
+            }),
             TransferDirection::Incoming => self.incoming.remove(&key).map(|incoming| {
                 if let Stage::Offered { attempt, .. } = incoming.stage {
                     world.judge(attempt, Judgement::Superseded);
@@ -461,41 +280,6 @@ impl Transfers {
         self.over.push_back((key, end));
     }
 
-    /// Begins what may begin.
-    fn pump(&mut self, world: &mut World<'_>) {
-        let now = world.now.since_start;
-        let mut waiting = Vec::new();
-        for (key, outgoing) in self.outgoing.iter().filter(|(_, outgoing)| outgoing.attempt.is_none()) {
-            waiting.push((outgoing.turn, *key));
-        }
-        waiting.sort_unstable();
-        for (_, key) in waiting {
-            let running = self.outgoing.iter().filter(|(_, other)| other.attempt.is_some());
-            let (mut all, mut of_peer) = (0, 0);
-            for (other, _) in running {
-                all += 1;
-                of_peer += usize::from(other.peer == key.peer);
-            }
-            let has_turn = all < self.config.max_active && of_peer < self.config.max_per_peer;
-            let Some(outgoing) = self.outgoing.get_mut(&key) else { continue };
-            if world.connections.state(&key.peer) != ConnectionState::Connected {
-                outgoing.until.get_or_insert(now + self.config.resume_timeout);
-                // A pause that is over is no deadline any more.
-                outgoing.retry_at = if outgoing.retry_at <= now { Duration::ZERO } else { outgoing.retry_at };
-            } else if !has_turn {
-                // To wait for others is no failure.
-                (outgoing.until, outgoing.retry_at) = (None, Duration::ZERO);
-            } else if outgoing.retry_at <= now {
-                self.next += 1;
-                outgoing.attempt = Some(self.next);
-                if !outgoing.accepted {
-                    world.show(key, TransferState::Offered);
-                }
-                world.wish(TransferOutput::Begin { key, attempt: self.next });
-            }
-        }
-    }
-
     /// Ends what has waited too long.
     fn expire(&mut self, world: &mut World<'_>) {
         let now = world.now.since_start;
@@ -504,8 +288,12 @@ impl Transfers {
             .outgoing
             .iter()
             .filter(|(_, outgoing)| outgoing.attempt.is_none() && outgoing.until.is_some_and(|until| until <= now));
-        for (key, reason) in late.map(|(key, outgoing)| (*key, outgoing.obstacle.clone())).collect::<Vec<_>>() {
-            self.forget(world, key, Err(TransferError::Unreachable { peer: key.peer, waited, reason }));
+        let error = |key: &TransferKey, outgoing: &Outgoing| match outgoing.narrow {
+            Some(limit) => TransferError::RelayLimited { peer: key.peer, limit, waited },
+            None => TransferError::Unreachable { peer: key.peer, waited, reason: outgoing.obstacle.clone() },
+        };
+        for (key, error) in late.map(|(key, outgoing)| (*key, error(key, outgoing))).collect::<Vec<_>>() {
+            self.forget(world, key, Err(error));
         }
         for key in self.incoming.keys().copied().collect::<Vec<_>>() {
             match self.incoming.get(&key).map(|incoming| &incoming.stage) {
@@ -520,13 +308,6 @@ impl Transfers {
                 _ => {}
             }
         }
-    }
-}
-
-fn count_moved(stats: &mut NetworkStats, direction: TransferDirection, moved: u64) {
-    match direction {
-        TransferDirection::Outgoing => stats.transfer_bytes_sent += moved,
-        TransferDirection::Incoming => stats.transfer_bytes_received += moved,
     }
 }
 

@@ -62,9 +62,11 @@ fn weight(reason: RejectReason) -> f32 {
         | RejectReason::WrongSignature
         | RejectReason::Unsigned
         | RejectReason::ForgedRecord => 0.2,
-        RejectReason::Replayed | RejectReason::WrongRecipient => 0.1,
+        RejectReason::Replayed | RejectReason::WrongRecipient | RejectReason::Unsolicited => 0.1,
         RejectReason::Truncated | RejectReason::TooManyLanes | RejectReason::CorruptChunk => 0.05,
-        RejectReason::Expired | RejectReason::TooManyHops | RejectReason::UnknownGroup => 0.01,
+        RejectReason::Expired | RejectReason::TooManyHops | RejectReason::UnknownGroup | RejectReason::WrongSeal => {
+            0.01
+        }
     }
 }
 

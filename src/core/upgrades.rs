@@ -143,6 +143,14 @@ impl Upgrades {
         }
     }
 
+    /// Whether a direct connection to a peer with only these circuits may come soon: both sides can, or that isn't known
+    /// yet, and no attempt has failed.
+    pub(super) fn may_come(&self, peer: &PeerId, circuits: &[&Link]) -> bool {
+        let can =
+            circuits.iter().any(|link| webrtc_address(&link.address, *peer).is_some_and(|at| (self.can_dial)(&at)));
+        can && self.peers.get(peer).is_some_and(|upgrade| upgrade.able != Some(false) && upgrade.failures == 0)
+    }
+
     /// When to tick at the latest.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let of_peer = |upgrade: &Upgrade| [upgrade.next_at, upgrade.close_circuits_at, upgrade.close_surplus_at];
@@ -225,6 +233,7 @@ mod tests {
                 same_network: Some(true),
                 speaks_cpc: true,
                 relay: false,
+                mailbox: false,
                 signals_webrtc,
             };
             let mut outputs = self.handle(Input::Identified { peer: self.peer, facts });

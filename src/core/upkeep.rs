@@ -33,6 +33,7 @@ impl Core {
         self.upgrades.tick(now, connections, &mut self.out);
         self.discovery.tick(now, connections, &mut self.random, &mut self.out);
         self.look_at_transfers(now);
+        self.mailboxes.tick(now, &mut self.routing.journal);
     }
 
     pub(super) fn drain(&mut self, now: Now) {
@@ -40,6 +41,7 @@ impl Core {
             self.draining_until = Some(now.since_start + self.settings.config.delivery.drain_timeout);
             let (transfers, world) = self.transfers_and_world(now);
             transfers.drain(world);
+            self.mailboxes.hurry();
             let waiting = self.bridges.all();
             self.out.extend(waiting.into_iter().map(|(post, hops)| Output::Bridge { post, hops }));
         }
@@ -50,12 +52,13 @@ impl Core {
         for (peer, envelopes) in self.discovery.take_announcements(now, &self.connections) {
             self.control(peer, ControlContent::PeerList(envelopes));
         }
+        self.look_at_deposits(now);
         self.routing.spread.pump(now, &mut self.routing.outbox, &mut self.out);
         let Some(until) = self.draining_until else { return };
         let leaves =
             |peer: PeerId| self.routing.outbox.has_mail(&peer) || self.routing.outbox.has_posts_under_way(&peer);
         let reachable_mail = !self.routing.spread.is_idle() || self.connections.connected().any(leaves);
-        let storing = self.routing.journal.is_accepting();
+        let storing = self.routing.journal.is_accepting() || !self.mailboxes.is_idle();
         if self.drained || ((reachable_mail || storing) && now.since_start < until) {
             return;
         }

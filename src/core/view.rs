@@ -49,6 +49,7 @@ impl PeerView {
             waiting: 0,
             score: 1.0,
             relay: false,
+            mailbox: false,
         };
         Self { info, connected_since: None, retry_at: None }
     }
@@ -74,6 +75,7 @@ pub(super) fn of(core: &Core, now: Now, peer: PeerId) -> Option<PeerView> {
             waiting: core.routing.outbox.waiting_for(&peer),
             score: core.trust.score(now, &peer),
             relay: known.relay,
+            mailbox: core.mailboxes.is_at(&peer),
         },
         connected_since: connection.connected_since,
         retry_at: connection.retry_at,

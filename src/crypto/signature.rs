@@ -3,13 +3,14 @@
 //! Invariant: what is signed is the frame's own bytes without the records of the signature, the hop count and the proof.
 //! Nothing is decoded and encoded again, so every implementation signs the same bytes whatever fields it knows.
 
-use libp2p::identity::SigningError;
+use libp2p::{PeerId, identity::SigningError};
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use super::{
     key::{Author, AuthorKey},
     tree::Hash,
 };
+use crate::frame::NonceRange;
 
 /// Length of an Ed25519 signature (RFC 8032 §5.1.6), bytes.
 pub(crate) const SIGNATURE_LEN: usize = 64;
@@ -19,6 +20,9 @@ const DOMAIN: &[u8] = b"cpc-net/1.0.0/msg:";
 
 /// The same for trees of many.
 const TREE_DOMAIN: &[u8] = b"cpc-net/1.0.0/batch:";
+
+/// And for what its recipient says has arrived.
+const ARRIVAL_DOMAIN: &[u8] = b"cpc-net/1.0.0/arrival:";
 
 /// The signature itself, the hop count, and the proof that leads to a tree's signature.
 const UNSIGNED_FIELDS: [u32; 3] = [5, 11, 16];
@@ -60,6 +64,31 @@ pub(crate) fn sign_tree(root: &Hash, count: u32, key: &impl Author) -> Result<Ve
 /// Checks that `signature` is `author`'s over the tree.
 pub(crate) fn verify_tree(root: &Hash, count: u32, signature: &[u8], author: &AuthorKey) -> bool {
     author.verify(&tree_head(root, count), signature)
+}
+
+/// Signs that messages of an author have arrived here.
+///
+/// # Errors
+/// When the key can't sign, which Ed25519 keys always can.
+pub(crate) fn sign_arrival(author: &PeerId, nonces: &[NonceRange], key: &impl Author) -> Result<Vec<u8>, SigningError> {
+    key.sign(&arrival(author, nonces))
+}
+
+/// Checks that `signature` is `recipient`'s over the arrival of an author's messages.
+pub(crate) fn verify_arrival(author: &PeerId, nonces: &[NonceRange], signature: &[u8], recipient: &AuthorKey) -> bool {
+    recipient.verify(&arrival(author, nonces), signature)
+}
+
+fn arrival(author: &PeerId, nonces: &[NonceRange]) -> Vec<u8> {
+    let author = author.to_bytes();
+    let mut signed = Vec::with_capacity(ARRIVAL_DOMAIN.len() + author.len() + 16 * nonces.len());
+    signed.extend_from_slice(ARRIVAL_DOMAIN);
+    signed.extend_from_slice(&author);
+    for NonceRange { first, last } in nonces {
+        signed.extend_from_slice(&first.to_be_bytes());
+        signed.extend_from_slice(&last.to_be_bytes());
+    }
+    signed
 }
 
 fn tree_head(root: &Hash, count: u32) -> Vec<u8> {

@@ -54,8 +54,8 @@ impl Behaviour {
         let ping = ping::Config::new().with_interval(connections.ping_interval).with_timeout(connections.ping_timeout);
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
-            lanes: wire::Behaviour::new(key, config.limits.max_payload),
-            transfers: transfers::Behaviour::new(&config.transfers),
+            lanes: wire::Behaviour::new(key, config.limits.max_payload, config.mailbox.serve),
+            transfers: transfers::Behaviour::new(&config.transfers, &config.bandwidth),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             probes: probes::Behaviour::default(),

@@ -16,7 +16,7 @@ use super::{
     probes,
 };
 use crate::{
-    core::{DialId, Input, Link, LinkId, PeerFacts, Search},
+    core::{DialId, Input, Link, LinkId, PeerFacts, Search, TransferInput},
     event::DiscoverySource,
     message::Priority,
     peer::ConnectionKind,
@@ -135,9 +135,19 @@ impl Driver {
             BehaviourEvent::RelayClient(relay::client::Event::ReservationReqAccepted { relay_peer_id, .. }) => {
                 tracing::debug!(relay = %relay_peer_id, "a relay holds a place for this node");
             }
+            BehaviourEvent::RelayClient(relay::client::Event::OutboundCircuitEstablished { relay_peer_id, limit }) => {
+                self.circuit_limit(relay_peer_id, true, limit.and_then(|limit| limit.data_in_bytes()));
+            }
+            BehaviourEvent::RelayClient(relay::client::Event::InboundCircuitEstablished { src_peer_id, limit }) => {
+                self.circuit_limit(src_peer_id, false, limit.and_then(|limit| limit.data_in_bytes()));
+            }
             BehaviourEvent::Signaling(never) => match never {},
-            BehaviourEvent::RelayClient(_) | BehaviourEvent::RelayServer(_) | BehaviourEvent::Limits(_) => {}
+            BehaviourEvent::RelayServer(_) | BehaviourEvent::Limits(_) => {}
         }
+    }
+
+    fn circuit_limit(&mut self, who: PeerId, outbound: bool, bytes: Option<u64>) {
+        self.handle(Input::Transfer(TransferInput::CircuitLimit { who, outbound, bytes }));
     }
 
     pub(super) fn lane_event(&mut self, event: wire::Event) {
@@ -186,6 +196,7 @@ impl Driver {
             same_network,
             speaks_cpc: info.protocols.contains(&wire::PROTOCOL),
             relay: info.protocols.contains(&relay::HOP_PROTOCOL_NAME),
+            mailbox: info.protocols.contains(&wire::MAILBOX_PROTOCOL),
             signals_webrtc: info.protocols.contains(&transport::SIGNALING_PROTOCOL),
             addresses: info.listen_addrs,
         };

@@ -69,7 +69,7 @@ impl Driver {
     }
 
     fn output(&mut self, output: Output) {
-        self.hands_over |= matches!(output, Output::Transmit { .. } | Output::Control { .. });
+        self.hands_over |= matches!(output, Output::Transmit { .. } | Output::Control { .. } | Output::Mail { .. });
         match output {
             Output::Dial { dial, peer, addresses } => {
                 let options = match peer {
@@ -102,6 +102,11 @@ impl Driver {
             Output::Transmit { link, letter, left, .. } => {
                 if let Some(lanes) = self.lanes.get(&link) {
                     lanes.send(letter.priority, Parcel::letter(letter, left));
+                }
+            }
+            Output::Mail { link, note, .. } => {
+                if let Some(lanes) = self.lanes.get(&link) {
+                    lanes.send(note.priority(), Parcel::Mail(note));
                 }
             }
             Output::Control { link, content, .. } => {
@@ -238,6 +243,9 @@ fn trace(event: &NetworkEvent) {
         NetworkEvent::MessagesMissed { count } => tracing::warn!(count, "messages missed: no subscriber took them"),
         NetworkEvent::StoreFailing { reason } => {
             tracing::error!(%reason, "messages can't be stored: new ones are refused, what was accepted goes on");
+        }
+        NetworkEvent::MailboxRefused { mailbox, recipient, reason } => {
+            tracing::info!(%mailbox, %recipient, %reason, "a mailbox does not keep a message");
         }
         NetworkEvent::StoreRecovered => tracing::info!("messages can be stored again"),
         NetworkEvent::InboxFull { waiting } => {

@@ -47,8 +47,9 @@ impl Registry {
 impl Driver {
     pub(super) fn send_transfer(&mut self, outbox: Arc<Outbox>) {
         let TransferKey { peer, id, .. } = outbox.watch.key;
+        let length = outbox.offer.length;
         self.transfers.outgoing.insert(outbox.watch.key, outbox);
-        self.handle(Input::Transfer(TransferInput::Send { peer, id }));
+        self.handle(Input::Transfer(TransferInput::Send { peer, id, length }));
     }
 
     /// What the handles of transfers want.
@@ -74,6 +75,7 @@ impl Driver {
             Event::Progress { key, attempt, transferred, moved } => {
                 TransferInput::Progress { key, attempt, transferred, moved }
             }
+            Event::Wants { key, attempt } => TransferInput::Wants { key, attempt },
             Event::Ended { key, attempt, outcome, moved } => TransferInput::Ended { key, attempt, outcome, moved },
             Event::Rejected { peer, rejection } => return self.handle(Input::Rejected { peer, rejection }),
         };
@@ -82,12 +84,18 @@ impl Driver {
 
     pub(super) fn transfer_output(&mut self, output: TransferOutput) {
         match output {
-            TransferOutput::Begin { key, attempt } => {
+            TransferOutput::Begin { key, attempt, link, most } => {
                 let outbox = self.transfers.outgoing.get(&key).cloned();
-                let begun =
-                    outbox.is_some_and(|outbox| self.swarm.behaviour_mut().transfers.send(key.peer, attempt, outbox));
+                let begun = outbox.zip(self.connections.get(&link)).is_some_and(|(outbox, (_, connection))| {
+                    self.swarm.behaviour_mut().transfers.send(*connection, attempt, outbox, most)
+                });
                 if !begun {
-                    self.attempt_broke(key, attempt, "there is no connection any more");
+                    self.attempt_broke(key, attempt, "the connection is gone");
+                }
+            }
+            TransferOutput::Grant { key, bytes } => {
+                if let Some(outbox) = self.transfers.outgoing.get(&key) {
+                    outbox.credit.grant(bytes);
                 }
             }
             TransferOutput::Offer { key, attempt } => {

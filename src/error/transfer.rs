@@ -73,6 +73,24 @@ pub enum TransferError {
         /// The last obstacle.
         reason: String,
     },
+    /// Only circuits through relays led to the peer, and they may not carry so much: a relay ends a circuit that does,
+    /// and with it the messages that need it.
+    #[error(
+        "{peer} was reached only through a relay that carries {limit} bytes on a circuit, too few for this transfer, \
+         and no direct connection came within {waited:?}; connect directly, or raise relay.circuit_bytes on the relay"
+    )]
+    RelayLimited {
+        /// The other side.
+        #[cfg_attr(feature = "typescript", ts(type = "string"))]
+        peer: PeerId,
+        /// What the circuit may carry, bytes; transfers may use a part of it.
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        limit: u64,
+        /// How long a direct connection was waited for, milliseconds.
+        #[serde(with = "crate::config::millis")]
+        #[cfg_attr(feature = "typescript", ts(type = "number"))]
+        waited: Duration,
+    },
     /// The other side is there, and nothing has moved for too long.
     #[error("nothing has moved for {waited:?}; the reader, the writer or the peer stands still")]
     Stalled {
@@ -174,6 +192,7 @@ impl TransferError {
             TransferError::PeerBusy { .. } => "peer_busy",
             TransferError::Unanswered { .. } => "unanswered",
             TransferError::Unreachable { .. } => "unreachable",
+            TransferError::RelayLimited { .. } => "relay_limited",
             TransferError::Stalled { .. } => "stalled",
             TransferError::Unsupported { .. } => "unsupported",
             TransferError::Cancelled => "cancelled",
@@ -199,6 +218,7 @@ impl TransferError {
                 | TransferError::PeerBusy { .. }
                 | TransferError::Unanswered { .. }
                 | TransferError::Unreachable { .. }
+                | TransferError::RelayLimited { .. }
                 | TransferError::Stalled { .. }
                 | TransferError::Corrupt { .. }
         )

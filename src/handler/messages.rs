@@ -190,7 +190,7 @@ impl NetworkHandler {
         };
         let id = MessageId { sender: self.local_peer_id(), nonce };
         let accepted_at = self.inner.clock.elapsed();
-        Ok((id, OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None }))
+        Ok((id, OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None, kept: None }))
     }
 
     /// A post: everybody who passes it on passes on the same bytes. A large one is signed here, in the caller's thread;

@@ -23,7 +23,7 @@ use super::{
     receive::Verdict,
 };
 use crate::{
-    config::TransfersConfig,
+    config::{BandwidthConfig, TransfersConfig},
     frame::Rejection,
     peer::ConnectionKind,
     transfer::{Outcome, TransferDirection, TransferId, TransferKey, TransferOffer},
@@ -44,6 +44,8 @@ pub(crate) enum Event {
     Stopped { peer: PeerId, id: TransferId, by_sender: bool, reason: String },
     /// An attempt goes on.
     Progress { key: TransferKey, attempt: u64, transferred: u64, moved: u64 },
+    /// An attempt has used up its bytes of the budget.
+    Wants { key: TransferKey, attempt: u64 },
     /// An attempt has ended.
     Ended { key: TransferKey, attempt: u64, outcome: Outcome, moved: u64 },
     /// The peer did what it must not.
@@ -67,18 +69,25 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn new(config: &TransfersConfig) -> Self {
+    pub(crate) fn new(config: &TransfersConfig, bandwidth: &BandwidthConfig) -> Self {
         let (links, pending) = (HashMap::new(), VecDeque::new());
-        Self { settings: Settings::new(config), max_per_peer: config.max_per_peer, links, pending }
+        Self { settings: Settings::new(config, bandwidth), max_per_peer: config.max_per_peer, links, pending }
     }
 
-    /// Begins an attempt to send by the peer's best connection, direct before relayed. False when there is none.
-    pub(crate) fn send(&mut self, peer: PeerId, attempt: u64, outbox: Arc<Outbox>) -> bool {
+    /// Begins an attempt to send by a connection, of at most so many bytes. False when that is gone.
+    pub(crate) fn send(
+        &mut self,
+        connection: ConnectionId,
+        attempt: u64,
+        outbox: Arc<Outbox>,
+        most: Option<u64>,
+    ) -> bool {
         let key = outbox.watch.key;
-        let Some(id) = self.best(peer) else { return false };
-        self.joined(id, attempt, key);
-        self.order(peer, id, Order::Send { attempt, outbox });
-        true
+        let begins = self.joined(connection, attempt, key);
+        if begins {
+            self.order(key.peer, connection, Order::Send { attempt, outbox, most });
+        }
+        begins
     }
 
     /// An attempt to receive begins on a connection. False when that is gone.
@@ -174,6 +183,7 @@ impl NetworkBehaviour for Behaviour {
                 Report::Progress { key, attempt, transferred, moved } => {
                     Event::Progress { key, attempt, transferred, moved }
                 }
+                Report::Wants { key, attempt } => Event::Wants { key, attempt },
                 Report::Rejected(rejection) => Event::Rejected { peer, rejection },
             },
         };

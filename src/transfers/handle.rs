@@ -14,7 +14,7 @@ use std::{
 use async_channel::{Receiver, Sender};
 use libp2p::PeerId;
 
-use super::{room::Place, sender::Ledger, shell::Shell, source::Source};
+use super::{credit::Credit, room::Place, sender::Ledger, shell::Shell, source::Source};
 use crate::{
     error::TransferError,
     transfer::{
@@ -133,6 +133,8 @@ pub(crate) struct Outbox {
     pub(crate) offer: TransferOffer,
     pub(crate) shell: Arc<Shell<Sending>>,
     pub(crate) watch: Arc<Watch>,
+    /// What it may write where there is a budget.
+    pub(crate) credit: Arc<Credit>,
     _place: Place,
 }
 
@@ -145,7 +147,7 @@ pub(crate) struct Sending {
 impl Outbox {
     pub(crate) fn new(offer: TransferOffer, source: Box<dyn Source>, watch: Arc<Watch>, place: Place) -> Self {
         let sending = Sending { source, ledger: Ledger::default() };
-        Self { offer, shell: Arc::new(Shell::new(Some(sending))), watch, _place: place }
+        Self { offer, shell: Arc::new(Shell::new(Some(sending))), watch, credit: Arc::default(), _place: place }
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) enum Report {
     Stopped { peer: PeerId, id: TransferId, by_sender: bool, reason: String },
     /// So much is verified and written; so many bytes were moved since the last report.
     Progress { key: TransferKey, attempt: u64, transferred: u64, moved: u64 },
+    /// An attempt has used up its bytes of the budget.
+    Wants { key: TransferKey, attempt: u64 },
     /// The peer did what it must not.
     Rejected(Rejection),
 }
@@ -65,8 +67,8 @@ pub(crate) enum HandlerEvent {
 /// What the driver wants of a connection.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Begin an attempt.
-    Send { attempt: u64, outbox: Arc<Outbox> },
+    /// Begin an attempt, and move no more than so many bytes in it.
+    Send { attempt: u64, outbox: Arc<Outbox>, most: Option<u64> },
     /// Tell the peer that a transfer is cancelled.
     Tell { id: TransferId, by_sender: bool, reason: String },
 }
@@ -192,9 +194,9 @@ impl ConnectionHandler for TransferHandler {
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info }) => {
                 match info {
-                    Order::Send { attempt, outbox } => {
+                    Order::Send { attempt, outbox, most } => {
                         let key = outbox.watch.key;
-                        let task = send(stream, attempt, outbox, self.settings, self.report_sender());
+                        let task = send(stream, (attempt, most), outbox, self.settings, self.report_sender());
                         let ended = move |(outcome, moved)| Ended::Outbound(key, attempt, outcome, moved);
                         self.tasks.push(task.map(ended).boxed());
                     }
@@ -204,7 +206,7 @@ impl ConnectionHandler for TransferHandler {
                 }
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => match info {
-                Order::Send { attempt, outbox } => {
+                Order::Send { attempt, outbox, .. } => {
                     let outcome = match error {
                         StreamUpgradeError::NegotiationFailed => Outcome::Unsupported,
                         error => Outcome::Broken(error.to_string()),

@@ -5,7 +5,10 @@ use std::{
     ops::Range,
     path::Path,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -30,6 +33,8 @@ use crate::{
 /// An incoming transfer as the network holds it.
 pub(crate) struct Inbox {
     pub(crate) offer: TransferOffer,
+    /// The most that the app takes, bytes.
+    most: AtomicU64,
     /// Empty until the app has given a writer.
     pub(crate) shell: Arc<Shell<Taking>>,
     pub(crate) watch: Arc<Watch>,
@@ -49,7 +54,11 @@ pub(crate) struct Taking {
 
 impl Inbox {
     pub(crate) fn new(offer: TransferOffer, watch: Arc<Watch>) -> Self {
-        Self { offer, shell: Arc::new(Shell::new(None)), watch }
+        Self { offer, most: AtomicU64::new(u64::MAX), shell: Arc::new(Shell::new(None)), watch }
+    }
+
+    pub(crate) fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
     }
 }
 
@@ -91,12 +100,19 @@ impl IncomingTransfer {
         &self.inbox().offer
     }
 
+    /// Takes no more than so many bytes of it, whatever it turns out to be: one that is longer by its own word is refused
+    /// when it is accepted, another one fails when it comes to this length, both with [`TransferError::TooLong`].
+    pub fn at_most(self, bytes: u64) -> Self {
+        self.inbox().most.store(bytes, Ordering::Relaxed);
+        self
+    }
+
     /// Takes it into a writer, which is closed when all of it is there. Nothing reaches the writer that has not been
     /// verified, and nothing twice. It is written to as the bytes come, on the network's own task, which must not be
     /// blocked; while it takes nothing the sender waits, and nobody else does.
     ///
     /// # Errors
-    /// When the offer waited too long, or its sender gave it up.
+    /// When the offer waited too long, its sender gave it up, or it is longer than [`at_most`](Self::at_most) allows.
     pub fn accept(self, writer: impl AsyncWrite + Send + Unpin + 'static) -> Result<Transfer, TransferError> {
         self.accept_from(TransferPrefix::default(), writer)
     }
@@ -112,6 +128,11 @@ impl IncomingTransfer {
         prefix: TransferPrefix,
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Transfer, TransferError> {
+        let most = self.inbox().most();
+        if self.offer().length.is_some_and(|length| length > most) {
+            self.decline(format!("it is longer than {most} bytes"));
+            return Err(TransferError::TooLong { limit: most });
+        }
         let tree = prefix.into_tree();
         let beyond = self.offer().length.is_some_and(|length| tree.length() > 0 && tree.length() >= length);
         if beyond {
@@ -143,18 +164,9 @@ impl IncomingTransfer {
     /// # Errors
     /// When it is longer than `limit` bytes, and as [`Transfer::finished`].
     pub async fn collect(self, limit: usize) -> Result<Bytes, TransferError> {
-        let most = limit as u64;
-        if self.offer().length.is_some_and(|length| length > most) {
-            self.refuse(format!("it is longer than {limit} bytes"));
-            return Err(TransferError::TooLong { limit: most });
-        }
-        let collected = Collected::new(limit);
-        let transfer = self.accept(collected.writer())?;
-        match transfer.finished().await {
-            Ok(_) => Ok(collected.take()),
-            Err(TransferError::Writer { .. }) if collected.is_over() => Err(TransferError::TooLong { limit: most }),
-            Err(error) => Err(error),
-        }
+        let collected = Collected::default();
+        let transfer = self.at_most(limit as u64).accept(collected.writer())?;
+        transfer.finished().await.map(|_| collected.take())
     }
 
     /// Refuses it, with a reason for people.

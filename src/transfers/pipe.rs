@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,7 +14,10 @@ use futures::{AsyncRead, AsyncWrite, FutureExt as _};
 use futures_timer::Delay;
 use web_time::Instant;
 
-use super::frame::{Arrived, Frame};
+use super::{
+    credit::Credit,
+    frame::{Arrived, Frame},
+};
 use crate::frame::Rejection;
 
 /// How often an attempt looks at the clock: progress is told and time-outs are found as finely.
@@ -33,6 +37,8 @@ pub(super) struct Pipe<S> {
     stream: S,
     pub(super) arrived: Arrived,
     leaving: VecDeque<Bytes>,
+    /// What may be written, where there is a budget.
+    credit: Option<Arc<Credit>>,
     /// Written and not flushed.
     dirty: bool,
     /// When anything was said last.
@@ -47,11 +53,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
             stream,
             arrived: Arrived::default(),
             leaving: VecDeque::new(),
+            credit: None,
             dirty: false,
             said: Duration::ZERO,
             start: Instant::now(),
             tick: Delay::new(TICK),
         }
+    }
+
+    /// Writes no more than it is granted.
+    pub(super) fn rationed(self, credit: Arc<Credit>) -> Self {
+        credit.begin();
+        Self { credit: Some(credit), ..self }
     }
 
     /// Time since the attempt began.
@@ -96,9 +109,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     /// Writes what waits, and flushes when nothing waits any more.
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(first) = self.leaving.front_mut() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(context, first))?;
+            let allowed = self.credit.as_ref().map_or(first.len(), |credit| credit.allowed(first.len(), context));
+            if allowed == 0 {
+                // What has been written is not held back.
+                ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+                self.dirty = false;
+                return Poll::Pending;
+            }
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, &first[..allowed]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if let Some(credit) = &self.credit {
+                credit.spend(count);
             }
             self.dirty = true;
             let _ = first.split_to(count);

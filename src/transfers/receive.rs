@@ -15,6 +15,7 @@ use libp2p::PeerId;
 
 use super::{
     Settings,
+    attempt::Attempt,
     frame::{Frame, RefuseReason, StopReason},
     handler::Report,
     incoming::{Inbox, Taking},
@@ -166,7 +167,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
     let allowed = Allowed {
         length: inbox.offer.length,
         hash: inbox.offer.hash,
-        max_length: settings.max_length,
+        max_length: settings.max_length.min(inbox.most()),
         max_chunk: settings.max_chunk,
     };
     let receiver = Receiver::new(key, allowed, settings.patience, &claim.tree, pipe.now());
@@ -174,7 +175,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
         pipe.say(&receiver.accept(&claim.tree));
     }
     let mut task = ReceiveTask {
-        attempt,
+        attempt: Attempt::new(key, attempt, reports),
         inbox,
         pipe,
         claim,
@@ -184,17 +185,13 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
         length: 0,
         filled: 0,
         idle: settings.patience.idle,
-        reports,
-        moved: 0,
-        reported: None,
-        ending: None,
     };
     let outcome = poll_fn(|context| task.poll(context)).await;
-    Some((key, attempt, outcome, task.moved))
+    Some((key, attempt, outcome, task.attempt.moved))
 }
 
 struct ReceiveTask<S> {
-    attempt: u64,
+    attempt: Attempt,
     inbox: Arc<Inbox>,
     pipe: Pipe<S>,
     claim: Claim<Taking>,
@@ -205,32 +202,31 @@ struct ReceiveTask<S> {
     length: usize,
     filled: usize,
     idle: Duration,
-    reports: Reports<Report>,
-    moved: u64,
-    reported: Option<u64>,
-    ending: Option<(Outcome, Duration)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let due = self.pipe.poll_tick(context);
+        let polled = self.poll_attempt(context);
+        if polled.is_pending() && due {
+            // After all that has come was heard: a busy machine makes nobody silent.
+            self.look_around();
+            context.waker().wake_by_ref();
+        }
+        polled
+    }
+
+    fn poll_attempt(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         if self.claim.is_revoked(context) {
             return Poll::Ready(Outcome::Revoked);
         }
-        if self.reported.is_none() {
+        if !self.attempt.is_reported() {
             self.report();
-        }
-        if self.pipe.poll_tick(context) {
-            self.look_around();
         }
         let mut turn = TURN;
         loop {
-            if let Some((outcome, until)) = &self.ending {
-                let (outcome, late) = (outcome.clone(), *until <= self.pipe.now());
-                return if self.pipe.poll_finish(context).is_ready() || late {
-                    Poll::Ready(outcome)
-                } else {
-                    Poll::Pending
-                };
+            if let Some(ended) = self.attempt.poll_ending(&mut self.pipe, context) {
+                return ended;
             }
             if let Poll::Ready(Err(error)) = self.pipe.poll_write(context) {
                 return Poll::Ready(Outcome::Broken(error.to_string()));
@@ -271,13 +267,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
     fn end(&mut self, outcome: Outcome) {
         self.report();
         if let Outcome::Corrupt { offset } = outcome {
-            let _ = self.reports.try_send(Report::Rejected(corrupt(offset)));
+            self.attempt.offence(corrupt(offset));
         }
         if let Some(frame) = farewell(&outcome) {
             self.pipe.say(&frame);
         }
         let until = if matches!(outcome, Outcome::Broken(_)) { Duration::ZERO } else { self.pipe.now() + FAREWELL };
-        self.ending = Some((outcome, until));
+        self.attempt.end(outcome, until);
     }
 
     /// Gives the writer what it hasn't taken; at the end closes it.
@@ -308,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
         let Some(announced) = self.announced else {
             let frame = match ready!(self.pipe.poll_frame(context)) {
                 Ok(Ok(frame)) => frame,
-                Ok(Err(rejection)) => return Poll::Ready(Err(self.reject(rejection))),
+                Ok(Err(rejection)) => return Poll::Ready(Err(self.attempt.reject(rejection))),
                 Err(reason) => return Poll::Ready(Err(Outcome::Broken(reason))),
             };
             return Poll::Ready(match self.receiver.heard(self.pipe.now(), frame, &self.claim.tree) {
@@ -325,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
                     Ok(0)
                 }
                 Ok(Err(outcome)) => Err(outcome),
-                Err(rejection) => Err(self.reject(rejection)),
+                Err(rejection) => Err(self.attempt.reject(rejection)),
             });
         };
         let mut count = 0;
@@ -335,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
                 Err(reason) => return Poll::Ready(Err(Outcome::Broken(reason))),
             };
             self.filled += count;
-            self.moved += count as u64;
+            self.attempt.moved += count as u64;
             self.receiver.bytes(self.pipe.now());
         }
         if self.filled == self.length {
@@ -348,13 +344,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
             *unwritten = 0..self.length;
         }
         Poll::Ready(Ok(count))
-    }
-
-    fn reject(&self, rejection: Rejection) -> Outcome {
-        let reason = rejection.detail.clone();
-        // When the reports are many, this one is the least of the worries.
-        let _ = self.reports.try_send(Report::Rejected(rejection));
-        Outcome::Failed(TransferError::PeerFailed { peer: self.inbox.watch.key.peer, reason })
     }
 
     /// Acknowledges what the writer has taken, when it is time. True when something was said.
@@ -374,25 +363,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReceiveTask<S> {
     /// What is due now and then.
     fn look_around(&mut self) {
         let reading = self.claim.unwritten.is_empty();
-        if self.ending.is_none()
+        if !self.attempt.is_ending()
             && let Some(outcome) = self.receiver.overdue(self.pipe.now(), reading)
         {
             self.end(outcome);
         }
         self.pipe.say_alive((self.idle / 3).max(TICK));
-        if self.moved > 0 || self.reported != Some(self.inbox.watch.transferred()) {
-            self.report();
-        }
+        self.attempt.report_news(self.inbox.watch.transferred());
     }
 
     fn report(&mut self) {
-        let transferred = self.inbox.watch.transferred();
-        let key = self.inbox.watch.key;
-        let report = Report::Progress { key, attempt: self.attempt, transferred, moved: self.moved };
-        if self.reports.try_send(report).is_ok() {
-            self.moved = 0;
-            self.reported = Some(transferred);
-        }
+        self.attempt.report(self.inbox.watch.transferred());
     }
 }
 

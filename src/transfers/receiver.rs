@@ -165,7 +165,9 @@ pub(crate) fn farewell(outcome: &Outcome) -> Option<Frame> {
             };
             (reason, error.to_string())
         }
-        Outcome::Finished(_) | Outcome::Broken(_) | Outcome::Unsupported | Outcome::Revoked => return None,
+        Outcome::Finished(_) | Outcome::Broken(_) | Outcome::Unsupported | Outcome::Revoked | Outcome::Spent => {
+            return None;
+        }
     };
     Some(Frame::stop(reason, detail))
 }

@@ -13,6 +13,7 @@ use futures::{AsyncRead, AsyncWrite};
 
 use super::{
     Settings,
+    attempt::Attempt,
     frame::Frame,
     handle::{Outbox, Sending},
     handler::Report,
@@ -21,49 +22,39 @@ use super::{
     sender::{Sender, Want},
     shell::Claim,
 };
-use crate::{
-    error::TransferError,
-    frame::Rejection,
-    transfer::{Outcome, TransferKey},
-};
+use crate::{error::TransferError, transfer::Outcome};
 
-/// One attempt to send. Returns how it ended, and how many bytes of the payload left meanwhile that nobody was told of.
+/// One attempt to send, of at most so many bytes of the payload. Returns how it ended, and how many bytes of the payload left meanwhile that nobody was told of.
 pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    attempt: u64,
+    (attempt, most): (u64, Option<u64>),
     outbox: Arc<Outbox>,
     settings: Settings,
     reports: Reports<Report>,
 ) -> (Outcome, u64) {
     let Some(claim) = outbox.shell.clone().claim(attempt).await else { return (Outcome::Revoked, 0) };
-    let mut task = SendTask::new(stream, attempt, &outbox, claim, settings, reports);
+    let mut task = SendTask::new(stream, (attempt, most), &outbox, claim, settings, reports);
     let outcome = poll_fn(|context| task.poll(context)).await;
-    (outcome, task.moved)
+    (outcome, task.attempt.moved)
 }
 
 struct SendTask<S> {
-    key: TransferKey,
-    attempt: u64,
+    attempt: Attempt,
     outbox: Arc<Outbox>,
     pipe: Pipe<S>,
     claim: Claim<Sending>,
     sender: Sender,
     /// A chunk that was read, and how much had been asked for; whether it is the last one is not known yet.
     read: Option<(Bytes, u64)>,
+    /// How much more of the payload may leave.
+    most: Option<u64>,
     idle: Duration,
-    reports: Reports<Report>,
-    /// Bytes of the payload that left since the last report.
-    moved: u64,
-    /// Whether the state that was last reported is that of a running transfer, and how far it was.
-    reported: Option<u64>,
-    /// The last word is being said; until when.
-    ending: Option<(Outcome, Duration)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
     fn new(
         stream: S,
-        attempt: u64,
+        (attempt, most): (u64, Option<u64>),
         outbox: &Arc<Outbox>,
         claim: Claim<Sending>,
         settings: Settings,
@@ -71,46 +62,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
     ) -> Self {
         let key = outbox.watch.key;
         let mut pipe = Pipe::new(stream);
+        if settings.rationed {
+            pipe = pipe.rationed(outbox.credit.clone());
+        }
         let offer = outbox.offer.clone();
         let facts = (offer.length, offer.hash);
         pipe.say(&Frame::Offer { id: key.id, offer });
-        let bounds = (settings.max_chunk, settings.window);
+        let bounds = (settings.sent_chunk, settings.window);
         let sender = Sender::new(key, facts, bounds, settings.patience, pipe.now());
         let idle = settings.patience.idle;
-        let (read, reported, ending) = (None, None, None);
-        Self {
-            key,
-            attempt,
-            outbox: outbox.clone(),
-            pipe,
-            claim,
-            sender,
-            read,
-            idle,
-            reports,
-            moved: 0,
-            reported,
-            ending,
-        }
+        let attempt = Attempt::new(key, attempt, reports);
+        Self { attempt, outbox: outbox.clone(), pipe, claim, sender, read: None, most, idle }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let due = self.pipe.poll_tick(context);
+        let polled = self.poll_attempt(context);
+        if polled.is_pending() {
+            self.outbox.credit.ask_with(|| self.attempt.ask());
+            if due {
+                // After all that has come was heard: a busy machine makes nobody silent.
+                self.look_around();
+                context.waker().wake_by_ref();
+            }
+        }
+        polled
+    }
+
+    fn poll_attempt(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         if self.claim.is_revoked(context) {
             return Poll::Ready(Outcome::Revoked);
         }
-        if self.pipe.poll_tick(context) {
-            self.look_around();
-        }
         let mut turn = TURN;
         loop {
-            if let Some((outcome, until)) = &self.ending {
-                let (outcome, late) = (outcome.clone(), *until <= self.pipe.now());
-                // What can't be said any more needn't be.
-                return if self.pipe.poll_finish(context).is_ready() || late {
-                    Poll::Ready(outcome)
-                } else {
-                    Poll::Pending
-                };
+            if let Some(ended) = self.attempt.poll_ending(&mut self.pipe, context) {
+                return ended;
             }
             if let Poll::Ready(outcome) = self.listen(context) {
                 self.end(outcome);
@@ -141,12 +127,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
             Some(frame) => self.pipe.say(&frame),
             // Half of what waits is of no use to anybody.
             None if !matches!(outcome, Outcome::Finished(_)) => {
-                self.ending = Some((outcome, Duration::ZERO));
+                self.attempt.end(outcome, Duration::ZERO);
                 return;
             }
             None => {}
         }
-        self.ending = Some((outcome, self.pipe.now() + FAREWELL));
+        self.attempt.end(outcome, self.pipe.now() + FAREWELL);
     }
 
     /// Takes in what the receiver says, all of it.
@@ -154,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         loop {
             let frame = match ready!(self.pipe.poll_frame(context)) {
                 Ok(Ok(frame)) => frame,
-                Ok(Err(rejection)) => return Poll::Ready(self.reject(rejection)),
+                Ok(Err(rejection)) => return Poll::Ready(self.attempt.reject(rejection)),
                 Err(reason) => return Poll::Ready(Outcome::Broken(reason)),
             };
             let now = self.pipe.now();
@@ -163,21 +149,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
                     let transferred = Sender::transferred(&self.claim.ledger);
                     self.claim.source.release(transferred);
                     self.outbox.watch.set_transferred(transferred);
-                    if self.sender.is_running() && self.reported.is_none() {
+                    if self.sender.is_running() && !self.attempt.is_reported() {
                         self.report();
                     }
                 }
                 Ok(Some(outcome)) => return Poll::Ready(outcome),
-                Err(rejection) => return Poll::Ready(self.reject(rejection)),
+                Err(rejection) => return Poll::Ready(self.attempt.reject(rejection)),
             }
         }
-    }
-
-    fn reject(&self, rejection: Rejection) -> Outcome {
-        let reason = rejection.detail.clone();
-        // When the reports are many, this one is the least of the worries.
-        let _ = self.reports.try_send(Report::Rejected(rejection));
-        Outcome::Failed(TransferError::PeerFailed { peer: self.key.peer, reason })
     }
 
     /// Does what the sender wants with the source, and says what comes of it. Pending: there is nothing to do.
@@ -194,10 +173,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
                 }
                 Want::Compare(length) => {
                     let bytes = ready!(source.poll_chunk(context, as_usize(length))).map_err(failed)?;
-                    return Poll::Ready(match self.sender.hashed(&bytes, ledger) {
+                    let compared = self.sender.hashed(&bytes, ledger);
+                    // A pipe must not be kept because of what a receiver claims to have of it.
+                    source.release(Sender::passed(ledger));
+                    return Poll::Ready(match compared {
                         Some(outcome) => Err(outcome),
                         None => Ok(bytes.len()),
                     });
+                }
+                Want::Chunk(length) if self.most.is_some_and(|most| most < length) => {
+                    return Poll::Ready(Err(Outcome::Spent));
                 }
                 Want::Chunk(length) => {
                     let bytes = ready!(source.poll_chunk(context, as_usize(length))).map_err(failed)?;
@@ -212,34 +197,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SendTask<S> {
         let now = self.pipe.now();
         let frame = self.sender.chunk(now, (&bytes, asked), last, ledger).map_err(Outcome::Failed)?;
         let count = bytes.len();
-        self.moved += count as u64;
+        self.attempt.moved += count as u64;
+        self.most = self.most.map(|most| most.saturating_sub(count as u64));
         self.pipe.say_chunk(&frame, bytes);
         Poll::Ready(Ok(count.max(1)))
     }
 
     /// What is due now and then.
     fn look_around(&mut self) {
-        if self.ending.is_none()
+        if !self.attempt.is_ending()
             && let Some(outcome) = self.sender.overdue(self.pipe.now())
         {
             self.end(outcome);
         }
         if self.sender.is_running() {
             self.pipe.say_alive((self.idle / 3).max(TICK));
-            if self.moved > 0 || self.reported != Some(Sender::transferred(&self.claim.ledger)) {
-                self.report();
-            }
+            self.attempt.report_news(Sender::transferred(&self.claim.ledger));
         }
     }
 
     fn report(&mut self) {
-        let transferred = Sender::transferred(&self.claim.ledger);
-        let report = Report::Progress { key: self.key, attempt: self.attempt, transferred, moved: self.moved };
-        // Told again in a moment, when the driver is busy.
-        if self.reports.try_send(report).is_ok() {
-            self.moved = 0;
-            self.reported = Some(transferred);
-        }
+        self.attempt.report(Sender::transferred(&self.claim.ledger));
     }
 }
 

@@ -22,15 +22,19 @@ pub(crate) struct Ledger {
     acknowledged: Tree,
     /// What left after that, by length and hash, so that a cut needs nothing to be hashed again. Bounded by the window.
     under_way: VecDeque<(u64, [u8; 32], bool)>,
+    /// How much of the source has been read only to be compared with what the receiver claims to have.
+    compared: Tree,
 }
 
 impl Ledger {
     /// What is known of the beginning up to `offset`, or as far as it is known.
     fn beginning(&self, offset: u64) -> Tree {
-        if offset < self.acknowledged.length() {
-            return Tree::default();
+        let within = [&self.compared, &self.acknowledged].into_iter().filter(|tree| tree.length() <= offset);
+        let Some(known) = within.max_by_key(|tree| tree.length()) else { return Tree::default() };
+        let mut tree = known.clone();
+        if tree.length() != self.acknowledged.length() {
+            return tree;
         }
-        let mut tree = self.acknowledged.clone();
         for (length, hash, last) in &self.under_way {
             if *last || tree.length() + length > offset {
                 break;
@@ -205,7 +209,13 @@ impl Sender {
         }
         let hash = self.ahead.hash(bytes, false);
         self.ahead.push(length, hash, false);
+        ledger.compared = self.ahead.clone();
         self.compare(ledger)
+    }
+
+    /// Up to where the source is not asked for again, whatever follows but that the receiver loses what it has.
+    pub(crate) fn passed(ledger: &Ledger) -> u64 {
+        ledger.acknowledged.length().max(ledger.compared.length())
     }
 
     /// When all of the receiver's beginning is hashed: is it ours?
@@ -220,7 +230,7 @@ impl Sender {
         self.window = Window::new(self.window_limit, *until);
         self.phase = Phase::Running;
         self.seek = true;
-        *ledger = Ledger { acknowledged: self.ahead.clone(), under_way: VecDeque::new() };
+        *ledger = Ledger { acknowledged: self.ahead.clone(), ..Ledger::default() };
         None
     }
 

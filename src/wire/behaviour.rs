@@ -20,12 +20,13 @@ use libp2p::{
 use super::{
     MAX_FRAME_OVERHEAD,
     handler::{HandlerEvent, LaneHandler},
+    mail::MAX_MAIL_FRAME,
     mailbox::{Mailbox, Reports},
     reader::Limits,
     writer::Outcome,
 };
 use crate::{
-    crypto::SigningKey,
+    crypto::{SealingKey, SigningKey},
     frame::{Incoming, Rejection},
     message::Priority,
 };
@@ -78,6 +79,7 @@ impl Reports {
 /// `/cpc/1.0.0` in a swarm.
 pub(crate) struct Behaviour {
     key: SigningKey,
+    sealing: Arc<SealingKey>,
     limits: Limits,
     reports: Reports,
     /// Of the connections that stand, or are about to.
@@ -87,12 +89,14 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key.
-    pub(crate) fn new(key: &Keypair, max_payload: usize) -> Self {
-        let max_frame = max_payload.max(MIN_FRAME_LIMIT) + MAX_FRAME_OVERHEAD;
-        let limits = Limits { max_frame, max_payload };
-        let key = SigningKey::new(key);
-        Self { key, limits, reports: Reports::default(), mailboxes: HashMap::new(), events: VecDeque::new() }
+    /// Lanes for payloads of at most `max_payload` bytes; what leaves by them is signed with the key. `serves_mail` says
+    /// that this node keeps mail for others.
+    pub(crate) fn new(key: &Keypair, max_payload: usize, serves_mail: bool) -> Self {
+        let max_frame = max_payload.max(MIN_FRAME_LIMIT).max(MAX_MAIL_FRAME) + MAX_FRAME_OVERHEAD;
+        let limits = Limits { max_frame, max_payload, serves_mail };
+        let sealing = Arc::new(SealingKey::of(key).expect("libp2p is built with Ed25519 keys only"));
+        let (key, reports) = (SigningKey::new(key), Reports::default());
+        Self { key, sealing, limits, reports, mailboxes: HashMap::new(), events: VecDeque::new() }
     }
 
     /// What the connections report.
@@ -108,7 +112,7 @@ impl Behaviour {
     fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> LaneHandler {
         let mailbox = Mailbox::new(peer, connection, self.reports.clone());
         self.mailboxes.insert(connection, mailbox.clone());
-        LaneHandler::new(peer, self.key.clone(), self.limits, mailbox)
+        LaneHandler::new(peer, self.key.clone(), self.sealing.clone(), self.limits, mailbox)
     }
 }
 

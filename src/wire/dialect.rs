@@ -4,6 +4,7 @@ use std::{
     array,
     convert::Infallible,
     future::{Ready, ready},
+    iter,
 };
 
 use libp2p::{
@@ -17,6 +18,9 @@ use super::PROTOCOL;
 /// Lanes that carry batches and encoded payloads.
 pub(crate) const BATCH_PROTOCOL: StreamProtocol = StreamProtocol::new("/cpc/1.0.0/batch");
 
+/// The same, by the name that tells that a node keeps mail for others: in identify's list, and good for lanes too.
+pub(crate) const MAILBOX_PROTOCOL: StreamProtocol = StreamProtocol::new("/cpc/1.0.0/mailbox");
+
 /// What the other end of a lane understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -28,14 +32,17 @@ pub(crate) enum Dialect {
 
 /// The offer of both, batches first.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LaneUpgrade;
+pub(crate) struct LaneUpgrade {
+    /// This side keeps mail for others, and says so to who asks what it speaks.
+    pub(crate) mailbox: bool,
+}
 
 impl UpgradeInfo for LaneUpgrade {
     type Info = StreamProtocol;
-    type InfoIter = array::IntoIter<StreamProtocol, 2>;
+    type InfoIter = iter::Take<array::IntoIter<StreamProtocol, 3>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        [BATCH_PROTOCOL, PROTOCOL].into_iter()
+        [BATCH_PROTOCOL, PROTOCOL, MAILBOX_PROTOCOL].into_iter().take(if self.mailbox { 3 } else { 2 })
     }
 }
 
@@ -60,5 +67,5 @@ impl OutboundUpgrade<Stream> for LaneUpgrade {
 }
 
 fn dialect(protocol: &StreamProtocol) -> Dialect {
-    if *protocol == BATCH_PROTOCOL { Dialect::Batches } else { Dialect::Plain }
+    if *protocol == PROTOCOL { Dialect::Plain } else { Dialect::Batches }
 }

@@ -20,6 +20,7 @@ use super::{
         cpc_message::{Encoding, Kind, Priority as WirePriority, Type},
     },
     kinds::{from_wire_kind, from_wire_priority},
+    mail::decode_mail,
     posts,
     records::open_record,
     roots::Roots,
@@ -90,6 +91,11 @@ pub(super) fn incoming(wire: CpcMessage, author: Author, max_payload: usize) -> 
         (Type::Control, Ok(Kind::Goodbye)) => Content::Goodbye,
         (Type::Control, Ok(Kind::Spread)) if author.authenticity == Authenticity::Connection => {
             Content::Spread(posts::decode_note(wire.payload).map_err(answerable)?)
+        }
+        (Type::Control, Ok(kind @ (Kind::Deposit | Kind::Collect | Kind::Mail)))
+            if author.authenticity == Authenticity::Connection =>
+        {
+            Content::Mail(Box::new(decode_mail(kind, wire.payload).map_err(answerable)?))
         }
         (Type::Control, Ok(Kind::Error)) => {
             let report = ErrorReport::decode(wire.payload).map_err(|error| malformed(error.to_string()))?;

@@ -174,6 +174,12 @@ pub mod cpc_message {
         Batch = 10,
         /// CONTROL: how posts spread between the two neighbours; a `Spread`
         Spread = 11,
+        /// CONTROL, to a mailbox: keep this for a peer that is away; a `Deposit`
+        Deposit = 12,
+        /// CONTROL, to a mailbox: what the sender takes, and has taken; a `Collect`
+        Collect = 13,
+        /// CONTROL, from a mailbox: `Mail`
+        Mail = 14,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -194,6 +200,9 @@ pub mod cpc_message {
                 Self::Goodbye => "GOODBYE",
                 Self::Batch => "BATCH",
                 Self::Spread => "SPREAD",
+                Self::Deposit => "DEPOSIT",
+                Self::Collect => "COLLECT",
+                Self::Mail => "MAIL",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -211,6 +220,9 @@ pub mod cpc_message {
                 "GOODBYE" => Some(Self::Goodbye),
                 "BATCH" => Some(Self::Batch),
                 "SPREAD" => Some(Self::Spread),
+                "DEPOSIT" => Some(Self::Deposit),
+                "COLLECT" => Some(Self::Collect),
+                "MAIL" => Some(Self::Mail),
                 _ => None,
             }
         }
@@ -383,6 +395,103 @@ pub struct Membership {
     /// for how long, milliseconds: older posts it doesn't want to hear of
     #[prost(uint64, tag = "2")]
     pub since: u64,
+}
+/// The payload of DEPOSIT.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Deposit {
+    /// the answer names it; rises on each connection
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// the same whenever the same message is brought: it is kept once
+    #[prost(fixed64, tag = "2")]
+    pub ticket: u64,
+    /// its PeerId
+    #[prost(bytes = "bytes", tag = "3")]
+    pub recipient: ::prost::bytes::Bytes,
+    /// how long it is worth keeping, milliseconds
+    #[prost(uint64, tag = "4")]
+    pub keep_for: u64,
+    /// a letter
+    #[prost(bytes = "bytes", tag = "5")]
+    pub sealed: ::prost::bytes::Bytes,
+}
+/// The payload of COLLECT: who is connected gets what is kept for it, and nobody else does.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Collect {
+    /// when it is another one than before, all that was not taken is handed over again, in order
+    #[prost(uint32, tag = "1")]
+    pub run: u32,
+    /// how many may be handed over and not taken
+    #[prost(uint32, tag = "2")]
+    pub letters: u32,
+    /// how many bytes of sealed content these may hold
+    #[prost(uint32, tag = "3")]
+    pub bytes: u32,
+    /// slots that were taken, or are good for nothing: they need not be kept any longer
+    #[prost(uint64, repeated, tag = "4")]
+    pub taken: ::prost::alloc::vec::Vec<u64>,
+    /// for the authors of what was taken
+    #[prost(message, repeated, tag = "5")]
+    pub confirmations: ::prost::alloc::vec::Vec<Confirmation>,
+}
+/// That letters of an author have arrived; the mailbox keeps it for the author, in the place of the letters.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Confirmation {
+    /// its PeerId
+    #[prost(bytes = "bytes", tag = "1")]
+    pub author: ::prost::bytes::Bytes,
+    /// an `Arrival`, for the author
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sealed: ::prost::bytes::Bytes,
+}
+/// What is sealed in a confirmation. The signature is Ed25519 by the recipient's identity key over the 22 ASCII bytes
+/// `cpc-net/1.0.0/arrival:`, the author's PeerId, and for each range its first and its last nonce as 8 bytes each, the
+/// highest first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Arrival {
+    /// the PeerId of who has the letters
+    #[prost(bytes = "bytes", tag = "1")]
+    pub recipient: ::prost::bytes::Bytes,
+    /// 64 bytes
+    #[prost(bytes = "bytes", tag = "2")]
+    pub signature: ::prost::bytes::Bytes,
+    #[prost(message, repeated, tag = "3")]
+    pub nonces: ::prost::alloc::vec::Vec<NonceRange>,
+}
+/// The payload of MAIL: answers to deposits, or one piece that was kept.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Mail {
+    #[prost(message, repeated, tag = "1")]
+    pub answers: ::prost::alloc::vec::Vec<DepositAnswer>,
+    #[prost(message, optional, tag = "2")]
+    pub piece: ::core::option::Option<Piece>,
+}
+/// What became of a deposit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DepositAnswer {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// milliseconds; 0: it is not kept
+    #[prost(uint64, tag = "2")]
+    pub kept_for: u64,
+    /// why, as a stable name such as "sender_full"
+    #[prost(string, tag = "3")]
+    pub refused: ::prost::alloc::string::String,
+}
+/// Something that was kept.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Piece {
+    /// of the COLLECT that asked for it
+    #[prost(uint32, tag = "1")]
+    pub run: u32,
+    /// names it in the next COLLECT
+    #[prost(uint64, tag = "2")]
+    pub slot: u64,
+    /// else it is a letter
+    #[prost(bool, tag = "3")]
+    pub confirmation: bool,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub sealed: ::prost::bytes::Bytes,
 }
 /// The payload of ERROR.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -23,7 +23,7 @@ use super::{
     writer::{Outcome, Writer},
 };
 use crate::{
-    crypto::{Author as _, SigningKey},
+    crypto::{Author as _, SealingKey, SigningKey},
     event::RejectReason,
     frame::{Incoming, Rejection},
     message::Priority,
@@ -58,12 +58,18 @@ struct Lanes {
 }
 
 impl LaneHandler {
-    pub(super) fn new(neighbour: PeerId, key: SigningKey, limits: Limits, mailbox: Arc<Mailbox>) -> Self {
+    pub(super) fn new(
+        neighbour: PeerId,
+        key: SigningKey,
+        sealing: Arc<SealingKey>,
+        limits: Limits,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
         Self(Box::new(Lanes {
             mailbox,
             limits,
-            understanding: Understanding::new(neighbour, key.peer_id(), limits.max_payload),
-            writer: Writer::new(neighbour, key),
+            understanding: Understanding::new(neighbour, key.peer_id(), sealing.clone(), limits.max_payload),
+            writer: Writer::new(neighbour, key, sealing),
             readers: VecDeque::new(),
             reports: VecDeque::new(),
         }))
@@ -103,7 +109,7 @@ impl ConnectionHandler for LaneHandler {
     type OutboundOpenInfo = Priority;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(LaneUpgrade, ())
+        SubstreamProtocol::new(LaneUpgrade { mailbox: self.0.limits.serves_mail }, ())
     }
 
     /// Connections are opened and closed by the core's decision, never for want of traffic.
@@ -162,7 +168,7 @@ impl ConnectionHandler for LaneHandler {
             may_read = lanes.mailbox.report(report);
         }
         if let Some(priority) = self.0.writer.next_to_open() {
-            let protocol = SubstreamProtocol::new(LaneUpgrade, priority);
+            let protocol = SubstreamProtocol::new(LaneUpgrade { mailbox: false }, priority);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending

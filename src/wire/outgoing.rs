@@ -17,11 +17,13 @@ use super::{
         cpc_message::{Encoding, Kind, Propagation, Type},
     },
     kinds::{to_wire_kind, to_wire_priority},
+    mail::{encode_answers, encode_piece},
     posts::encode_note,
 };
 use crate::{
     crypto::{Author, Hash, LeafHasher, MAX_LEAVES, path, root, sign_frame, sign_tree},
     frame::{Addressing, ControlContent, Letter, NonceRange, Passing},
+    message::Priority,
 };
 
 // The fields' numbers in `proto/cpc.proto`.
@@ -209,6 +211,14 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
             frame.kind = Kind::Spread.into();
             frame.payload = encode_note(note).into();
         }
+        ControlContent::Answers(answers) => {
+            frame.kind = Kind::Mail.into();
+            frame.payload = encode_answers(answers).into();
+        }
+        ControlContent::Piece(piece) => {
+            frame.kind = Kind::Mail.into();
+            frame.payload = encode_piece(*piece).into();
+        }
         ControlContent::PeerList(envelopes) => {
             frame.message_type = Type::Discovery.into();
             frame.kind = Kind::PeerList.into();
@@ -216,6 +226,13 @@ pub(crate) fn control_frame(content: ControlContent) -> Bytes {
         }
     }
     frame.encode_to_vec().into()
+}
+
+/// A frame from neighbour to neighbour of this kind.
+pub(super) fn control_frame_of(kind: Kind, priority: Priority, payload: Vec<u8>) -> Bytes {
+    let (priority, message_type) = (to_wire_priority(priority).into(), Type::Control.into());
+    let (kind, payload) = (kind.into(), payload.into());
+    CpcMessage { priority, message_type, kind, payload, ..Default::default() }.encode_to_vec().into()
 }
 
 pub(super) fn to_wire_range(&NonceRange { first, last }: &NonceRange) -> generated::NonceRange {

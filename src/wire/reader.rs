@@ -8,16 +8,18 @@ use std::{
     cell::RefCell,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use futures::{AsyncRead, FutureExt as _, future::BoxFuture};
 use libp2p::PeerId;
 
-use super::{batch::Opener, decode, dialect::Dialect, framing::FrameCutter};
+use super::{batch::Opener, decode, dialect::Dialect, framing::FrameCutter, mail};
 use crate::{
+    crypto::SealingKey,
     event::RejectReason,
-    frame::{Content, Incoming, Rejection},
+    frame::{Content, Incoming, Mail, Rejection},
     platform,
 };
 
@@ -45,19 +47,24 @@ pub(crate) struct Limits {
     pub(crate) max_frame: usize,
     /// Largest payload of an app's message, bytes.
     pub(crate) max_payload: usize,
+    /// Whether this node keeps mail for others, and says so.
+    pub(crate) serves_mail: bool,
 }
 
 /// Understands frames of one neighbour.
 #[derive(Clone)]
 pub(super) struct Understanding {
     neighbour: PeerId,
+    local: PeerId,
     max_payload: usize,
     opener: Opener,
+    /// Opens what mailboxes have kept for this node.
+    sealing: Arc<SealingKey>,
 }
 
 impl Understanding {
-    pub(super) fn new(neighbour: PeerId, local: PeerId, max_payload: usize) -> Self {
-        Self { neighbour, max_payload, opener: Opener::new(neighbour, local, max_payload) }
+    pub(super) fn new(neighbour: PeerId, local: PeerId, sealing: Arc<SealingKey>, max_payload: usize) -> Self {
+        Self { neighbour, local, max_payload, opener: Opener::new(neighbour, local, max_payload), sealing }
     }
 
     /// Decodes, checks and verifies a frame. What a batch brings is more than one result. Answers what it did; `quick`
@@ -75,7 +82,15 @@ impl Understanding {
         if quick && frame.len() >= LARGE_FRAME {
             return Done::Nothing;
         }
-        let result = decode(frame, self.neighbour, self.max_payload);
+        let mut result = decode(frame, self.neighbour, self.max_payload);
+        if let Ok(incoming) = &mut result
+            && let Content::Mail(mail) = &mut incoming.content
+            && let Mail::Piece(piece) = &mut **mail
+        {
+            mail::open(piece, &self.local, &self.sealing, self.max_payload);
+            results.push(result);
+            return Done::Verified;
+        }
         let below_the_app = matches!(&result, Ok(incoming) if !matches!(incoming.content, Content::Message(_)));
         results.push(result);
         if below_the_app { Done::Read } else { Done::Verified }

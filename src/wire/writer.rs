@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,12 +25,13 @@ use super::{
     control_frame,
     dialect::Dialect,
     framing::append_frame,
+    mail::sealed_frame,
     message_frame,
     pace::{OVERDUE, Pace},
 };
 use crate::{
-    crypto::{Author as _, SigningKey},
-    frame::{ControlContent, Letter, NonceRange},
+    crypto::{Author as _, SealingKey, SigningKey},
+    frame::{ControlContent, Letter, NonceRange, ToMailbox},
     message::Priority,
     platform,
 };
@@ -54,6 +56,9 @@ const RANGES_ALONG: usize = 16;
 const RANGES_IN_FRAME: usize = 512;
 const MAX_RANGES: usize = 8 * RANGES_IN_FRAME;
 
+/// What is sealed for mailboxes is made elsewhere, up to so much of it for one write: some 200 µs each.
+const SEALED_TOGETHER: usize = 8;
+
 /// How often in a row a lane steps back for a more urgent one that is stuck, and after how long it looks again when
 /// nothing else happens.
 const PATIENCE: u32 = 8;
@@ -77,6 +82,8 @@ pub(crate) enum Parcel {
     Acknowledge(Vec<NonceRange>),
     /// A frame that needs nothing more.
     Frame(Bytes),
+    /// To a mailbox; the worker pool signs and seals it.
+    Mail(ToMailbox),
 }
 
 impl Parcel {
@@ -130,6 +137,7 @@ impl<S> Lane<S> {
 /// The lanes out.
 pub(super) struct Writer<S> {
     key: SigningKey,
+    sealing: Arc<SealingKey>,
     ends: Ends,
     lanes: [Lane<S>; 3],
     acknowledge: Vec<NonceRange>,
@@ -144,12 +152,13 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Writer<S> {
-    pub(super) fn new(neighbour: PeerId, key: SigningKey) -> Self {
+    pub(super) fn new(neighbour: PeerId, key: SigningKey, sealing: Arc<SealingKey>) -> Self {
         let ends = Ends::new(key.peer_id(), neighbour);
         let lane =
             |priority| Lane { priority, state: State::Closed, queue: VecDeque::new(), write: None, pace: Pace::new() };
         Self {
             key,
+            sealing,
             ends,
             lanes: Priority::ALL.map(lane),
             acknowledge: Vec::new(),
@@ -169,7 +178,9 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                 self.acknowledgements += 1;
                 self.acknowledge.extend(ranges);
             }
-            Parcel::Letter(_) | Parcel::Ephemeral(..) | Parcel::Frame(_) if lane.queue.len() < LANE_CAPACITY => {
+            Parcel::Letter(_) | Parcel::Ephemeral(..) | Parcel::Frame(_) | Parcel::Mail(_)
+                if lane.queue.len() < LANE_CAPACITY =>
+            {
                 lane.queue.push_back(parcel)
             }
             _ => self.lost(count(priority, 1), "the lane's queue is full"),
@@ -308,6 +319,26 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
             lane.write = Some(Write { bytes: Err(platform::offload(work).boxed()), written: 0, counts });
             return;
         }
+        if let Some(Parcel::Mail(_)) = lane.queue.front() {
+            let mut mail = Vec::new();
+            while mail.len() < SEALED_TOGETHER
+                && matches!(lane.queue.front(), Some(Parcel::Mail(_)))
+                && let Some(Parcel::Mail(to)) = lane.queue.pop_front()
+            {
+                counts[at] += 1;
+                mail.push(to);
+            }
+            append_acknowledgements(&mut acknowledge, &mut frames);
+            let (key, sealing) = (self.key.clone(), self.sealing.clone());
+            let work = move || {
+                for frame in mail.iter().filter_map(|to| sealed_frame(to, &key, &sealing).expect(SIGNS)) {
+                    append_frame(&mut frames, &frame);
+                }
+                frames
+            };
+            lane.write = Some(Write { bytes: Err(platform::offload(work).boxed()), written: 0, counts });
+            return;
+        }
         let bytes = FILLING.with_borrow_mut(|filling| {
             let mut sealing = Sealing { filling, acknowledge, key: &self.key, ends: &self.ends, frames };
             while let Some(parcel) = lane.queue.front() {
@@ -315,6 +346,8 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                     Parcel::Letter(letter) | Parcel::Ephemeral(letter, _) => letter.payload.len() + MAX_RECORDS,
                     Parcel::Frame(frame) => frame.len(),
                     Parcel::Acknowledge(_) => 0,
+                    // Made elsewhere, by the next write.
+                    Parcel::Mail(_) => break,
                 };
                 if !sealing.has_room(len) {
                     break;
@@ -328,7 +361,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
                         append_frame(&mut sealing.frames, &message_frame(&letter, &self.key).expect(SIGNS));
                     }
                     Some(Parcel::Frame(frame)) => sealing.frame(&frame).expect(SIGNS),
-                    Some(Parcel::Ephemeral(..) | Parcel::Acknowledge(_)) | None => {}
+                    Some(Parcel::Ephemeral(..) | Parcel::Acknowledge(_) | Parcel::Mail(_)) | None => {}
                 }
                 counts[at] += 1 + let_go(&mut lane.queue, now);
             }

@@ -72,8 +72,9 @@ export class Deliveries {
     clearTimeout(this.#timer);
     let changed = false;
     for (const [direct, receipt] of this.#underWay) {
-      const { state } = receipt.state;
-      if ((state === "queued" || state === "sent") && state !== direct.state) {
+      const now = receipt.state;
+      const state = now.state === "queued" && now.why.type === "mailbox" ? "kept" : now.state;
+      if ((state === "queued" || state === "kept" || state === "sent") && state !== direct.state) {
         direct.state = state;
         changed = true;
       }

@@ -29,7 +29,7 @@ export interface Post {
 }
 
 /** Where a direct message stands: one's own are under way or have ended, the others' have been received. */
-export type DirectState = "queued" | "sent" | "delivered" | "failed" | "received";
+export type DirectState = "queued" | "kept" | "sent" | "delivered" | "failed" | "received";
 
 /** A direct message, one's own or the other's. */
 export interface Direct {

@@ -4,6 +4,7 @@ import type { ConnectionsConfig } from "./ConnectionsConfig.js";
 import type { DeliveryConfig } from "./DeliveryConfig.js";
 import type { DiscoveryConfig } from "./DiscoveryConfig.js";
 import type { LimitsConfig } from "./LimitsConfig.js";
+import type { MailboxConfig } from "./MailboxConfig.js";
 import type { PropagationConfig } from "./PropagationConfig.js";
 import type { RelayConfig } from "./RelayConfig.js";
 import type { TransfersConfig } from "./TransfersConfig.js";
@@ -64,6 +65,10 @@ connections: ConnectionsConfig,
  * How long delivery is tried.
  */
 delivery: DeliveryConfig, 
+/**
+ * Messages for peers that are away: leaving them at mailboxes, and being one.
+ */
+mailbox: MailboxConfig, 
 /**
  * How broadcasts spread.
  */

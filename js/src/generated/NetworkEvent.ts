@@ -157,7 +157,19 @@ reason: string, } | { "type": "storeRecovered" } | { "type": "inboxFull",
 /**
  * How many wait.
  */
-waiting: number, } | { "type": "lagged", 
+waiting: number, } | { "type": "mailboxRefused", 
+/**
+ * The mailbox.
+ */
+mailbox: string, 
+/**
+ * Whom the message is for.
+ */
+recipient: string, 
+/**
+ * Why, as a stable name: `sender_full`, `recipient_full`, `full`, `not_stored`…
+ */
+reason: string, } | { "type": "lagged", 
 /**
  * How many.
  */

@@ -53,4 +53,8 @@ score: number,
 /**
  * Whether it relays for others.
  */
-relay: boolean, };
+relay: boolean, 
+/**
+ * Whether it keeps mail for peers that are away.
+ */
+mailbox: boolean, };

@@ -3,4 +3,8 @@
 /**
  * Why a message waits.
  */
-export type QueueReason = { "type": "turn" } | { "type": "notConnected" } | { "type": "overBudget" };
+export type QueueReason = { "type": "turn" } | { "type": "notConnected" } | { "type": "overBudget" } | { "type": "mailbox", 
+/**
+ * The node that keeps it; others may, too.
+ */
+at: string, };

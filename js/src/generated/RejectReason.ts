@@ -3,4 +3,4 @@
 /**
  * Why something from a peer was rejected. The names are stable: the wire's ERROR replies, metrics and logs use them.
  */
-export type RejectReason = "oversized" | "malformed" | "truncated" | "wrong_signature" | "unsigned" | "wrong_recipient" | "replayed" | "expired" | "too_many_hops" | "forged_record" | "unknown_group" | "too_many_lanes" | "corrupt_chunk";
+export type RejectReason = "oversized" | "malformed" | "truncated" | "wrong_signature" | "unsigned" | "wrong_recipient" | "replayed" | "expired" | "too_many_hops" | "forged_record" | "unknown_group" | "too_many_lanes" | "corrupt_chunk" | "wrong_seal" | "unsolicited";

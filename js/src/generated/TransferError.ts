@@ -43,7 +43,19 @@ waited: number,
 /**
  * The last obstacle.
  */
-reason: string, } | { "code": "stalled", 
+reason: string, } | { "code": "relay_limited", 
+/**
+ * The other side.
+ */
+peer: string, 
+/**
+ * What the circuit may carry, bytes; transfers may use a part of it.
+ */
+limit: number, 
+/**
+ * How long a direct connection was waited for, milliseconds.
+ */
+waited: number, } | { "code": "stalled", 
 /**
  * How long was waited, milliseconds.
  */

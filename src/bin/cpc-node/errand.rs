@@ -26,14 +26,32 @@ pub(crate) async fn run<T>(
     undone: &str,
     errand: impl AsyncFnOnce(&NetworkHandler, &Progress) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    run_to_its_end(config, async |net, progress| within(timeout, undone, progress, errand(net, progress)).await).await
+}
+
+/// Bounds a part of an errand. `undone` says what has not happened when the time is over.
+pub(crate) async fn within<T>(
+    timeout: Duration,
+    undone: &str,
+    progress: &Progress,
+    part: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(timeout, part).await.unwrap_or_else(|_| {
+        let waited = humantime::format_duration(timeout);
+        Err(Failure::Failed(format!("{undone} within {waited}: {}", progress.describe())))
+    })
+}
+
+/// Runs an errand that knows by itself when to give up, until the signal to stop comes.
+pub(crate) async fn run_to_its_end<T>(
+    config: NetworkConfig,
+    errand: impl AsyncFnOnce(&NetworkHandler, &Progress) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut signals = signals::watch()?;
     let progress = Progress::start("starting a node");
     let errand = async {
         let net = NetworkHandler::new(config).await?;
-        let outcome = tokio::time::timeout(timeout, errand(&net, &progress)).await.unwrap_or_else(|_| {
-            let waited = humantime::format_duration(timeout);
-            Err(Failure::Failed(format!("{undone} within {waited}: {}", progress.describe())))
-        });
+        let outcome = errand(&net, &progress).await;
         progress.step("saying goodbye");
         net.shutdown().await;
         outcome

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use cpc_net::error::{CommandError, ConfigError, ConnectError, DeliveryError, SendError, StartError, StoreError};
+use cpc_net::error::{
+    CommandError, ConfigError, ConnectError, DeliveryError, SendError, StartError, StoreError, TransferError,
+};
 
 /// A command's bad end.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ macro_rules! failed {
     };
 }
 
-failed!(StoreError, ConnectError, SendError, DeliveryError, CommandError);
+failed!(StoreError, ConnectError, SendError, DeliveryError, CommandError, TransferError);
 
 #[cfg(test)]
 mod tests {

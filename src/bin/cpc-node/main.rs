@@ -1,5 +1,5 @@
 //! `cpc-node`: the operator's program. `run` is a bootstrap node, relay and gateway for browsers in one; the other
-//! commands make identities, send and receive messages, and ask a running node about its peers.
+//! commands make identities, send and receive messages and files, and ask a running node about its peers.
 //!
 //! What is printed for programs goes to standard output; logs, progress and errors go to standard error. The exit code
 //! is 0 when all went well, 1 when it failed, 2 when it was asked wrongly, 130 when it was interrupted before its end.
@@ -9,6 +9,7 @@ mod bounded;
 mod errand;
 mod failure;
 mod http;
+mod inbox;
 mod keygen;
 mod listen;
 mod metrics;
@@ -17,8 +18,10 @@ mod output;
 mod peers;
 mod post;
 mod printing;
+mod reach;
 mod run;
 mod send;
+mod send_file;
 mod session;
 mod signals;
 mod words;
@@ -38,6 +41,8 @@ Examples:
   cpc-node run --config node.toml --json start one for a supervisor
   cpc-node peers                         whom does the node on this machine know?
   cpc-node send --to /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW… \"hello\"
+  cpc-node run --inbox files             also take the files that peers send
+  cpc-node send-file --to 12D3KooW… film.mp4
 
 Every setting of the network can also come from a TOML file (--config) or from the environment, such as
 CPC_NET_NETWORK=chess or CPC_NET_LIMITS__MAX_PAYLOAD=100000. A flag wins over the environment, the environment over the file,
@@ -71,6 +76,8 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Send one message to one peer and wait for its receipt
     Send(send::SendArgs),
+    /// Send one file to one peer, with a progress bar, and wait until it has all of it
+    SendFile(send_file::SendFileArgs),
     /// Print the messages that arrive
     Listen(listen::ListenArgs),
     /// Broadcast one message to everybody or to a group, and wait until somebody has taken it
@@ -88,7 +95,9 @@ impl Command {
     fn default_log(&self) -> &'static str {
         match self {
             Command::Run(_) | Command::Listen(_) => LONG_RUNNING_LOG,
-            Command::Keygen(_) | Command::Send(_) | Command::Post(_) | Command::Peers(_) => "warn",
+            Command::Keygen(_) | Command::Send(_) | Command::SendFile(_) | Command::Post(_) | Command::Peers(_) => {
+                "warn"
+            }
         }
     }
 }
@@ -124,6 +133,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Run(args) => run::run(args).await,
             Command::Keygen(args) => keygen::keygen(args).await,
             Command::Send(args) => send::send(args).await,
+            Command::SendFile(args) => send_file::send_file(args).await,
             Command::Post(args) => post::post(args).await,
             Command::Listen(args) => listen::listen(args).await,
             Command::Peers(args) => peers::peers(args),

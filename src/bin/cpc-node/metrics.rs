@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::atomic::AtomicU64};
 
-use cpc_net::{NetworkStats, NetworkStatus, PerPriority, PropagationStats, RejectReason, StrategyStats};
+use cpc_net::{MailboxStats, NetworkStats, NetworkStatus, PerPriority, PropagationStats, RejectReason, StrategyStats};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{
@@ -81,10 +81,32 @@ fn register_messages(registry: &mut Registry, stats: &NetworkStats) {
         registry.register(name, help, ConstCounter::new(count));
     }
     register_posts(registry, &stats.propagation);
+    register_mailbox(registry, &stats.mailbox);
     let waiting = ConstGauge::new(stats.outbox);
     registry.register("outbox_messages", "Direct messages that wait or are under way", waiting);
     let kept = ConstGauge::new(stats.inbox);
     registry.register("inbox_messages", "Received direct messages that the app has not confirmed", kept);
+}
+
+fn register_mailbox(registry: &mut Registry, stats: &MailboxStats) {
+    let plain: [(&str, &str, u64); 7] = [
+        ("mailbox_accepted", "Letters that this mailbox has accepted", stats.accepted),
+        ("mailbox_handed_over", "Letters that their recipients have taken", stats.handed_over),
+        ("mailbox_expired", "Letters whose time was over before they were taken", stats.expired),
+        ("mailbox_deposited", "Copies of this node's messages that mailboxes have accepted", stats.deposited),
+        ("mailbox_deposits_refused", "Copies that mailboxes have not accepted", stats.deposits_refused),
+        ("mailbox_confirmed", "This node's messages that have arrived by a mailbox", stats.confirmed),
+        ("mailbox_collected", "Letters taken from mailboxes, copies included", stats.collected),
+    ];
+    for (name, help, count) in plain {
+        registry.register(name, help, ConstCounter::new(count));
+    }
+    let refused = stats.refused.iter().map(|(reason, count)| (*reason, *count));
+    registry.register("mailbox_refused", "Letters that this mailbox did not accept", labelled("reason", refused));
+    let letters = ConstGauge::new(stats.letters);
+    registry.register("mailbox_letters", "Letters and confirmations that this mailbox keeps", letters);
+    let bytes = ConstGauge::new(stats.bytes);
+    registry.register_with_unit("mailbox_kept", "What these hold", Unit::Bytes, bytes);
 }
 
 fn register_posts(registry: &mut Registry, stats: &PropagationStats) {
@@ -184,6 +206,7 @@ mod tests {
             dials_failed: 8,
             outbox: 9,
             messages_shed: 10,
+            mailbox: MailboxStats { letters: 13, refused: BTreeMap::from([("full", 14)]), ..MailboxStats::default() },
             ..NetworkStats::default()
         };
         let status = status();
@@ -206,6 +229,9 @@ mod tests {
             "cpc_dials_failed_total 8",
             "cpc_outbox_messages 9",
             "cpc_messages_shed_total 10",
+            "cpc_mailbox_letters 13",
+            "cpc_mailbox_refused_total{reason=\"full\"} 14",
+            "cpc_mailbox_accepted_total 0",
             "cpc_peers_connected 3",
             "cpc_peers_known 5",
             "cpc_uptime_seconds 1.5",

@@ -86,6 +86,27 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     if (LEAST..=MOST).contains(&duration) { Ok(duration) } else { Err("allowed is 1s to 7days".into()) }
 }
 
+/// Reads a number of bytes, such as `500MB` or `2GiB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str = "expected a number of bytes such as 500MB, 2GiB or 1000000";
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().trim_end_matches('b') {
+        "" => 1,
+        "k" => 1000,
+        "m" => 1000_u64.pow(2),
+        "g" => 1000_u64.pow(3),
+        "t" => 1000_u64.pow(4),
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        "ti" => 1 << 40,
+        _ => return Err(EXPECTED.into()),
+    };
+    let number = number.parse::<u64>().map_err(|_| EXPECTED.to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| format!("{text} is more than this program counts; {EXPECTED}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -154,5 +175,11 @@ mod tests {
         assert!(timeout("5").expect_err("no unit").contains("30s"));
         assert!(timeout("10ms").expect_err("too short").contains("1s"));
         assert!(timeout("1y").expect_err("too long").contains("7days"));
+        for (text, bytes) in [("7", 7), ("7B", 7), ("5kB", 5000), ("2 GiB", 2 << 30), ("1T", 1_000_000_000_000)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for nonsense in ["", "GB", "1.5GB", "-1", "1XB", "99999999999T"] {
+            assert!(size(nonsense).expect_err(nonsense).contains("500MB"));
+        }
     }
 }

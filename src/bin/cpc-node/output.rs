@@ -8,7 +8,7 @@ use std::{
 };
 
 use cpc_net::{Delivery, MessageKind, NetworkEvent, PeerId, ReceivedMessage};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -107,6 +107,23 @@ impl Progress {
         let step = step.into();
         self.bar.set_message(step.clone());
         *self.step.borrow_mut() = step;
+    }
+
+    /// From now on a bar shows how many bytes of how many have passed, or just how many when nobody knows.
+    pub(crate) fn count_bytes(&self, length: Option<u64>) {
+        const BAR: &str = "{msg} [{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        const COUNT: &str = "{spinner} {msg} {bytes}, {bytes_per_sec}";
+        let template = if length.is_some() { BAR } else { COUNT };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar.set_style(style.progress_chars("=> "));
+        if let Some(length) = length {
+            self.bar.set_length(length);
+        }
+    }
+
+    /// So many bytes have passed.
+    pub(crate) fn bytes(&self, passed: u64) {
+        self.bar.set_position(passed);
     }
 
     /// What stood in the way last, without having ended the attempt.

@@ -10,6 +10,7 @@ use crate::{
     addresses,
     failure::Failure,
     http::Bound,
+    inbox::InboxOptions,
     options::{self, NodeOptions, address},
     output::Printer,
     printing::{self, Printing},
@@ -33,8 +34,12 @@ Examples:
       joins the network of another node
   cpc-node run --listen /ip4/0.0.0.0/tcp/4001 --external /dns4/me.example/tcp/4001 --http off
       listens on one port only, is known by its public name, and serves nothing over HTTP
+  cpc-node run --mailbox
+      also keeps mail for peers that are away: sealed, within limits, for seven days at most
   cpc-node run --json
-      prints JSON lines: first {\"event\":\"ready\",…}, then \"message\" and \"network\" events
+      prints JSON lines: first {\"event\":\"ready\",…}, then \"message\", \"file\" and \"network\" events
+  cpc-node run --inbox files --inbox-limit 100GB --inbox-from 12D3KooW…
+      takes the files that this peer sends, into files/12D3KooW…; without --inbox none are taken
 
 Over HTTP there are /healthz, /metrics (Prometheus), /bootstrap.json, /api/status, /api/peers and /api/stats; all else
 is the page. Ctrl-C sends what is queued and stops; a second Ctrl-C stops at once.";
@@ -57,6 +62,11 @@ pub(crate) struct RunArgs {
     /// The page's folder, with an index.html
     #[arg(long, value_name = "DIR")]
     www: Option<PathBuf>,
+    #[command(flatten)]
+    inbox: InboxOptions,
+    /// Keep mail for peers that are away, sealed, until they come; its limits stand in [mailbox] of the configuration
+    #[arg(long)]
+    mailbox: bool,
     /// Don't relay for others
     #[arg(long)]
     no_relay: bool,
@@ -98,6 +108,9 @@ impl RunArgs {
         if !self.external.is_empty() {
             config.external_addresses.clone_from(&self.external);
         }
+        if self.mailbox {
+            config.mailbox.serve = true;
+        }
         if self.no_relay {
             config.relay.server = false;
         }
@@ -131,6 +144,7 @@ impl RunArgs {
 pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
     let config = args.config(NetworkConfig::with_env)?;
     args.check_page()?;
+    let inbox = args.inbox.open(args.json)?;
     let mut signals = signals::watch()?;
     let bound = match &args.http {
         HttpPlace::Off => None,
@@ -160,7 +174,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
             server.drain();
         }
     };
-    let outcome = session::attend(&net, &mut signals, printing::print_all(&net, &printer, first, how), draining).await;
+    let printing = inbox.beside(&net, &printer, printing::print_all(&net, &printer, first, how));
+    let outcome = session::attend(&net, &mut signals, printing, draining).await;
     if let Some(server) = server {
         server.stop().await;
     }
@@ -233,7 +248,7 @@ mod tests {
     fn a_bare_run_is_a_relay_on_the_known_ports() {
         let config = config(&["--data-dir", "here"], &[]);
         assert_eq!(listens(&config), LISTEN);
-        assert!(config.relay.server && config.discovery.mdns);
+        assert!(config.relay.server && config.discovery.mdns && !config.mailbox.serve);
         assert_eq!(config.data_dir.as_deref(), Some("here"));
     }
 
@@ -245,10 +260,18 @@ mod tests {
             ("CPC_NET_DATA_DIR", "env"),
         ];
         assert_eq!(listens(&config(&[], &variables)), ["/ip4/127.0.0.1/tcp/1"]);
-        let line = ["--listen", "/ip4/127.0.0.1/tcp/2", "--listen", "/ip4/127.0.0.1/tcp/3", "--no-relay", "--no-mdns"];
+        let line = [
+            "--listen",
+            "/ip4/127.0.0.1/tcp/2",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/3",
+            "--no-relay",
+            "--no-mdns",
+            "--mailbox",
+        ];
         let config = config(&line, &variables);
         assert_eq!(listens(&config), ["/ip4/127.0.0.1/tcp/2", "/ip4/127.0.0.1/tcp/3"]);
-        assert!(!config.relay.server && !config.discovery.mdns);
+        assert!(!config.relay.server && !config.discovery.mdns && config.mailbox.serve);
         assert_eq!(config.data_dir.as_deref(), Some("env"));
     }
 

@@ -141,14 +141,18 @@ impl WasmIncomingTransfer {
     }
 
     /// See [`IncomingTransfer::accept_from`]: `read(offset, length)` gives a promise of what is there of the payload.
-    /// `write(bytes)` may give a promise, which is awaited before the next; `close()` comes after the last.
+    /// `write(bytes)` may give a promise, which is awaited before the next; `close()` comes after the last. `at_most`: see
+    /// [`IncomingTransfer::at_most`].
     pub async fn accept(
         &mut self,
         read: Option<Function>,
         write: Function,
         close: Function,
+        at_most: Option<f64>,
     ) -> Result<WasmTransfer, Failure> {
-        let incoming = self.incoming.take().ok_or(TransferError::Gone)?;
+        // Fractions are cut off; what is no length (NaN, below 0) becomes 0.
+        let most = at_most.map_or(u64::MAX, |bytes| bytes as u64);
+        let incoming = self.incoming.take().ok_or(TransferError::Gone)?.at_most(most);
         let prefix = match read {
             None => TransferPrefix::default(),
             Some(read) => {

@@ -8,8 +8,16 @@ use std::time::Duration;
 
 use crate::config::BandwidthConfig;
 
-/// How far each lane may draw on a bucket, as the time it takes to fill again.
-const DEPTH: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(175), Duration::from_millis(100)];
+/// How far each lane, and after them transfers, may draw on a bucket, as the time it takes to fill again.
+const DEPTH: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(175), Duration::from_millis(100), Duration::from_millis(50)];
+
+/// Transfers in [`Budget::ready_at`].
+pub(super) const TRANSFERS: usize = 3;
+
+/// What a transfer gets at once, as the time that it takes: less would wake the tasks too often, more would make a hole
+/// that an urgent message sees.
+const RATION: Duration = Duration::from_millis(20);
 
 /// One bucket.
 #[derive(Debug, Default, Clone, Copy)]
@@ -54,6 +62,13 @@ impl Budget {
             self.all.spend(now, bytes, rates.all);
             peer.spend(now, bytes, rates.peer);
         }
+    }
+
+    /// What a transfer to one peer gets at once, bytes.
+    pub(super) fn ration(&self) -> u64 {
+        let rate = self.rates.map_or(u64::MAX, |rates| rates.all.min(rates.peer));
+        // A frame's head at the least, whatever the rate.
+        ((u128::from(rate) * RATION.as_millis() / 1000) as u64).max(256)
     }
 
     /// How long so many bytes take.

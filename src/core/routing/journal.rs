@@ -7,11 +7,11 @@
 //!
 //! Invariant: while [`Durability::Memory`] is asked for, nothing in here costs anything.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use libp2p::PeerId;
 
-use super::records;
+use super::records::{self, DepositRow};
 use crate::{
     config::Durability,
     core::{Output, input::OutgoingMessage},
@@ -50,6 +50,8 @@ pub(crate) struct Journal {
     /// In the order of their rounds.
     accepting: VecDeque<Accepting>,
     failing: Option<String>,
+    /// Messages of which it is written where they are kept.
+    deposits: HashSet<u64>,
 }
 
 impl Journal {
@@ -61,6 +63,7 @@ impl Journal {
             haste: Haste::Later,
             accepting: VecDeque::new(),
             failing: None,
+            deposits: HashSet::new(),
         }
     }
 
@@ -118,6 +121,23 @@ impl Journal {
         now
     }
 
+    /// A message is kept elsewhere for its recipient.
+    pub(crate) fn deposited(&mut self, nonce: u64, row: &DepositRow) {
+        if self.is_on() {
+            self.deposits.insert(nonce);
+            self.add(Change::Put(Shelf::Deposits, nonce, row.write()), Haste::Soon);
+        }
+    }
+
+    /// The same, as an earlier run has written it. When the message itself is not there any more, the row goes.
+    pub(crate) fn restore_deposit(&mut self, nonce: u64, has_message: bool) {
+        if has_message {
+            self.deposits.insert(nonce);
+        } else {
+            self.add(Change::Remove(Shelf::Deposits, nonce), Haste::Later);
+        }
+    }
+
     /// What the journal has to write now, if anything.
     pub(crate) fn flush(&mut self) -> Option<Output> {
         if self.changes.is_empty() {
@@ -142,7 +162,12 @@ impl Journal {
             }
             // Its row, if there ever was one, is taken away where the failure is noticed.
             ReceiptState::Failed { error: DeliveryError::NotStored { .. } } => {}
-            _ => self.add(Change::Remove(Shelf::Outbox, *nonce), Haste::Later),
+            _ => {
+                self.add(Change::Remove(Shelf::Outbox, *nonce), Haste::Later);
+                if self.deposits.remove(nonce) {
+                    self.add(Change::Remove(Shelf::Deposits, *nonce), Haste::Later);
+                }
+            }
         }
     }
 

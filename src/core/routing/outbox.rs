@@ -8,11 +8,13 @@
 //! - `queue`: the three lanes to a peer, and the handing over to its links.
 //! - `links`: what becomes of the connections.
 //! - `ends`: how messages end.
+//! - `kept`: of what a mailbox keeps a copy.
 //! - `shed`: what gives way when there is too much.
 //!
 //! One timer serves a peer, however many messages wait for it.
 
 mod ends;
+mod kept;
 mod lane;
 mod links;
 mod queue;
@@ -31,7 +33,7 @@ use libp2p::PeerId;
 use super::bandwidth::Budget;
 use crate::{
     config::{DeliveryConfig, LimitsConfig, NetworkConfig},
-    core::{Now, Output, input::OutgoingMessage},
+    core::{LinkId, Now, Output, input::OutgoingMessage},
     frame::{ControlContent, NonceRange},
     message::Priority,
     receipt::ReceiptState,
@@ -44,6 +46,9 @@ use queue::{Queue, tell};
 
 /// Messages without a receipt (broadcasts to neighbours) that may wait for one peer.
 const UNRECEIPTED_PER_PEER: usize = 1024;
+
+/// How long a transfer waits for bytes while messages take them all.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 pub(crate) struct Outbox {
     config: DeliveryConfig,
@@ -93,7 +98,11 @@ impl Outbox {
             queue.unreceipted += 1;
         }
         let (nonce, lane) = (message.letter.nonce, message.letter.priority.lane());
-        let general = message.accepted_at + self.config.timeout;
+        // What a mailbox keeps ends at a time of its own only.
+        let general = match message.kept {
+            Some(_) => Duration::MAX,
+            None => message.accepted_at + self.config.timeout,
+        };
         queue.note_end(lane, nonce, message.end(self.config.timeout), general);
         let mut entry = Entry::new(message, receipt);
         if queue.ways.is_empty() {
@@ -112,11 +121,11 @@ impl Outbox {
             let Some(queue) = self.queues.get_mut(&peer) else { continue };
             let mut ends = BTreeSet::new();
             for (lane, messages) in queue.lanes.iter_mut().enumerate() {
-                for entry in messages.iter_mut().filter(|entry| entry.message.letter.ttl.is_some()) {
+                for entry in messages.iter_mut().filter(|entry| entry.message.has_own_end()) {
                     entry.message.slept += slept;
                     let (end, general) =
                         (entry.message.end(self.config.timeout), entry.message.accepted_at + self.config.timeout);
-                    if end < general {
+                    if end < general || entry.message.kept.is_some() {
                         ends.insert((end, lane, entry.nonce()));
                     }
                 }
@@ -182,6 +191,11 @@ impl Outbox {
         }
     }
 
+    /// The best link to a peer for something below the app, which it then carries. `None` when there is no link.
+    pub(crate) fn link_for(&mut self, peer: PeerId, priority: Priority) -> Option<LinkId> {
+        self.queues.get_mut(&peer)?.ways.control(priority)
+    }
+
     /// Sends a frame below the app, past the waiting messages, by the best link. Without a link it is not sent: whom it
     /// is for is gone.
     pub(crate) fn control(&mut self, peer: PeerId, content: ControlContent, out: &mut impl Extend<Output>) {
@@ -217,6 +231,17 @@ impl Outbox {
     /// Whether posts were given to a peer's connections of which it is not known yet that they have left.
     pub(crate) fn has_posts_under_way(&self, peer: &PeerId) -> bool {
         self.queues.get(peer).is_some_and(|queue| queue.ways.has_posts())
+    }
+}
+
+/// Transfers: they draw on the same budget.
+impl Outbox {
+    /// Bytes that a transfer to a connected peer may move now, when there is a budget; else when to ask again. One that
+    /// has `waited` long may draw as deep as the most urgent messages, so that a flood of others doesn't hold it up for
+    /// ever.
+    pub(crate) fn ration(&mut self, now: Now, peer: &PeerId, waited: Duration) -> Result<u64, Duration> {
+        let Some(queue) = self.queues.get_mut(peer) else { return Err(now.since_start + LONGEST_WAIT) };
+        queue.ration(now, &mut self.budget, waited)
     }
 }
 

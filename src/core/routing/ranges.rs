@@ -6,14 +6,14 @@ use crate::frame::NonceRange;
 
 /// A set of nonces. Adding the next higher one, the usual case, costs no search and no memory.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     /// Apart from each other by at least one nonce, rising.
     ranges: VecDeque<NonceRange>,
 }
 
 impl Ranges {
     /// Adds a nonce; false when it was in already.
-    pub(super) fn insert(&mut self, nonce: u64) -> bool {
+    pub(crate) fn insert(&mut self, nonce: u64) -> bool {
         match self.ranges.back_mut() {
             Some(newest) if newest.last.checked_add(1) == Some(nonce) => {
                 newest.last = nonce;
@@ -72,7 +72,7 @@ impl Ranges {
         self.ranges.pop_front().map(|range| range.last)
     }
 
-    pub(super) fn into_vec(self) -> Vec<NonceRange> {
+    pub(crate) fn into_vec(self) -> Vec<NonceRange> {
         self.ranges.into()
     }
 }

@@ -145,6 +145,68 @@ pub(super) fn read_window(row: &Bytes) -> Result<WindowRow, Unreadable> {
     Ok(WindowRow { sender, priority, by_lane, floor: has_floor.then_some(floor), ranges, random })
 }
 
+/// Something that this node keeps for another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MailRow {
+    pub(crate) from: PeerId,
+    pub(crate) to: PeerId,
+    /// How its sender names a letter; `None` for a confirmation.
+    pub(crate) ticket: Option<u64>,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) expires_at: u64,
+    pub(crate) sealed: Bytes,
+}
+
+impl MailRow {
+    pub(crate) fn write(&self) -> Bytes {
+        let mut row = Writer::new(self.sealed.len() + 120);
+        row.bytes(&self.from.to_bytes());
+        row.bytes(&self.to.to_bytes());
+        row.number(u64::from(self.ticket.is_some()));
+        row.number(self.ticket.unwrap_or(0));
+        row.number(self.expires_at);
+        row.bytes(&self.sealed);
+        row.0.into()
+    }
+
+    pub(crate) fn read(row: &Bytes) -> Result<Self, Unreadable> {
+        let mut row = Reader::new(row)?;
+        let (from, to) = (row.peer()?, row.peer()?);
+        let (has_ticket, ticket) = (row.number()? != 0, row.number()?);
+        let ticket = has_ticket.then_some(ticket);
+        let read = Self { from, to, ticket, expires_at: row.number()?, sealed: row.bytes()? };
+        row.end()?;
+        Ok(read)
+    }
+}
+
+/// Where a message is kept for its recipient, and until when, milliseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DepositRow {
+    pub(crate) at: Vec<PeerId>,
+    pub(crate) until: u64,
+}
+
+impl DepositRow {
+    pub(super) fn write(&self) -> Bytes {
+        let mut row = Writer::new(20 + 40 * self.at.len());
+        row.number(self.until);
+        row.number(self.at.len() as u64);
+        self.at.iter().for_each(|mailbox| row.bytes(&mailbox.to_bytes()));
+        row.0.into()
+    }
+
+    pub(super) fn read(row: &Bytes) -> Result<Self, Unreadable> {
+        let mut row = Reader::new(row)?;
+        let (until, count, mut at) = (row.number()?, row.number()?, Vec::new());
+        for _ in 0..count {
+            at.push(row.peer()?);
+        }
+        row.end()?;
+        Ok(Self { at, until })
+    }
+}
+
 /// A single number.
 pub(super) fn write_mark(number: u64) -> Bytes {
     let mut row = Writer::new(12);
@@ -325,9 +387,15 @@ mod tests {
             prop_assert_eq!(read_received(&write_received(&messages)), Ok(messages));
             let ends = ends.into_iter().collect::<Vec<_>>();
             let ranges = ends.chunks_exact(2).map(|ends| NonceRange { first: ends[0], last: ends[1] }).collect();
+            let length = random.len();
             let window = WindowRow { sender: peer, priority: Priority::Low, by_lane: true, floor, ranges, random };
             prop_assert_eq!(read_window(&write_window(&window)), Ok(window));
             prop_assert_eq!(read_mark(&write_mark(mark)), Ok(mark));
+            let (ticket, sealed) = (floor, Bytes::from(vec![7; length]));
+            let mail = MailRow { from: peer, to: peer, ticket, expires_at: mark, sealed };
+            prop_assert_eq!(MailRow::read(&mail.write()), Ok(mail));
+            let deposit = DepositRow { at: vec![peer; length % 9], until: mark };
+            prop_assert_eq!(DepositRow::read(&deposit.write()), Ok(deposit));
         }
 
         #[test]
@@ -338,6 +406,7 @@ mod tests {
             let row = Bytes::from(row);
             // No panic, and no memory for what is only announced.
             let _ = (read_letter(&row), read_received(&row), read_window(&row), read_mark(&row));
+            let _ = (MailRow::read(&row), DepositRow::read(&row));
         }
     }
 

@@ -1,8 +1,10 @@
 //! What an earlier run has left, read.
 
+use std::collections::HashMap;
+
 use libp2p::PeerId;
 
-use super::records::{self, Unreadable, WindowRow};
+use super::records::{self, DepositRow, MailRow, Unreadable, WindowRow};
 use crate::{
     frame::Letter,
     message::ReceivedMessage,
@@ -18,6 +20,10 @@ pub(crate) struct Restored {
     pub(super) inbox: Vec<(u64, Vec<ReceivedMessage>)>,
     pub(super) windows: Vec<(Key, WindowRow)>,
     pub(super) confirmed: u64,
+    /// What was kept for others.
+    pub(crate) mail: Vec<(Key, MailRow)>,
+    /// Where messages of the outbox are kept, by nonce.
+    pub(crate) deposits: HashMap<u64, DepositRow>,
 }
 
 impl Restored {
@@ -38,6 +44,14 @@ impl Restored {
         for (slot, row) in &kept.seen {
             let window = records::read_window(row).map_err(|error| format!("seen, {slot}: {error}"))?;
             restored.windows.push((*slot, window));
+        }
+        for (slot, row) in &kept.mail {
+            let mail = MailRow::read(row).map_err(|error| format!("mail, {slot}: {error}"))?;
+            restored.mail.push((*slot, mail));
+        }
+        for (nonce, row) in &kept.deposits {
+            let deposit = DepositRow::read(row).map_err(|error| format!("deposits, {nonce}: {error}"))?;
+            restored.deposits.insert(*nonce, deposit);
         }
         for (mark, row) in &kept.marks {
             let number = records::read_mark(row).map_err(|error| format!("marks, {mark}: {error}"))?;

@@ -137,6 +137,7 @@ impl Run {
                     same_network: Some(true),
                     speaks_cpc: true,
                     relay: who == 0,
+                    mailbox: false,
                     signals_webrtc: false,
                 };
                 Input::Identified { peer: peer(who), facts }

@@ -17,8 +17,8 @@ use crate::{
     rows::{Changes, Kept, Key, Shelf},
 };
 
-/// The layout of the object stores.
-const VERSION: u32 = 1;
+/// The layout of the object stores: 2 has those of mailboxes. Those that are missing are made, the others stay as they are.
+const VERSION: u32 = 2;
 
 /// Where the journal's rows lie.
 pub(crate) struct Disk {

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-const LIMITS: Limits = Limits { max_frame: 1 << 20, max_payload: 1 << 19 };
+const LIMITS: Limits = Limits { max_frame: 1 << 20, max_payload: 1 << 19, serves_mail: false };
 
 /// A stream's writing end: what it takes, up to what it has room for.
 #[derive(Clone)]
@@ -72,12 +72,13 @@ impl Lanes {
     fn open(dialect: Dialect, room: usize) -> Self {
         let key = Keypair::generate_ed25519();
         let (author, recipient) = (key.public().to_peer_id(), PeerId::random());
-        let mut writer = Writer::new(recipient, SigningKey::new(&key));
+        let sealing = Arc::new(SealingKey::of(&key).expect("Ed25519"));
+        let mut writer = Writer::new(recipient, SigningKey::new(&key), sealing.clone());
         let streams = [(); 3].map(|()| Stream::with_room(room));
         for (priority, stream) in Priority::ALL.into_iter().zip(&streams) {
             writer.opened(priority, stream.clone(), dialect);
         }
-        let understanding = Understanding::new(author, recipient, LIMITS.max_payload);
+        let understanding = Understanding::new(author, recipient, sealing, LIMITS.max_payload);
         Self { writer, streams, understanding, author, recipient, next_nonce: 1 }
     }
 

@@ -20,6 +20,7 @@ export interface ConversationActions {
 
 const stateWords: Record<Direct["state"], string> = {
   queued: "Queued",
+  kept: "Waits in a mailbox until they come",
   sent: "Sent",
   delivered: "Delivered",
   failed: "Not delivered",

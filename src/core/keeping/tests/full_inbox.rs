@@ -149,7 +149,8 @@ impl World {
             ttl,
             payload: "hello".into(),
         };
-        let message = OutgoingMessage { letter, accepted_at: now.since_start, slept: Duration::ZERO, signed: None };
+        let message =
+            OutgoingMessage { letter, accepted_at: now.since_start, slept: Duration::ZERO, signed: None, kept: None };
         sender.outbox.accept(local, message, true, &mut Vec::new());
         let nonce = sender.nonce;
         self.carry(who);

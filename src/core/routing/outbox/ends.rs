@@ -72,7 +72,9 @@ impl Outbox {
             }
             let timeout = self.config.timeout;
             let is_over = |entry: &&Entry| entry.message.accepted_at + timeout <= now.since_start;
-            over.extend(queue.lanes.iter().flat_map(|lane| lane.iter().take_while(is_over).map(Entry::nonce)));
+            let not_kept = |entry: &&Entry| entry.message.kept.is_none();
+            let in_turn = queue.lanes.iter().flat_map(|lane| lane.iter().filter(not_kept).take_while(is_over));
+            over.extend(in_turn.map(Entry::nonce));
             for nonce in over {
                 expired.failed += u64::from(self.expire(now, peer, nonce, out));
             }
@@ -125,7 +127,10 @@ impl Outbox {
             Some(ttl) if waited + entry.message.slept >= ttl => ReceiptState::Expired { ttl },
             _ if entry.sent => ReceiptState::Failed { error: DeliveryError::Unacknowledged { peer, waited } },
             _ => {
-                let reason = queue.obstacle.clone().unwrap_or_else(|| "no connection".to_owned());
+                let reason = match &entry.message.kept {
+                    Some(_) => "mailboxes kept it, and the peer did not come for it".to_owned(),
+                    None => queue.obstacle.clone().unwrap_or_else(|| "no connection".to_owned()),
+                };
                 ReceiptState::Failed { error: DeliveryError::Unreachable { peer, waited, reason } }
             }
         };
@@ -196,7 +201,7 @@ impl Ended {
         } else {
             self.unreceipted += 1;
         }
-        if message.letter.ttl.is_some() {
+        if message.has_own_end() {
             ends.remove(&(message.end(timeout), lane, message.letter.nonce));
         }
     }

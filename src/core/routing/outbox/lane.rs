@@ -47,6 +47,8 @@ pub(super) enum Why {
     Turn,
     NotConnected,
     OverBudget,
+    /// For its recipient, at a mailbox.
+    Kept,
 }
 
 #[derive(Debug)]
@@ -133,7 +135,8 @@ impl Lane {
         entry.stage = Stage::Ended;
         self.live -= 1;
         let letter = crate::frame::Letter { payload: Bytes::new(), ..entry.message.letter.clone() };
-        let place = OutgoingMessage { letter, signed: None, ..entry.message };
+        let OutgoingMessage { accepted_at, slept, .. } = entry.message;
+        let place = OutgoingMessage { letter, accepted_at, slept, signed: None, kept: None };
         Some(std::mem::replace(&mut entry.message, place))
     }
 
@@ -317,7 +320,9 @@ impl Lane {
         timeout: Duration,
         longest: Duration,
     ) -> Option<Duration> {
-        let end = self.entries.front().map(|entry| entry.message.accepted_at + timeout);
+        // What a mailbox keeps ends at a time of its own.
+        let mut general = self.iter().filter(|entry| entry.message.kept.is_none());
+        let end = general.next().map(|entry| entry.message.accepted_at + timeout);
         let overdue = link.and_then(|link| self.overdue_at(link, lane, longest));
         [end, overdue, self.hold_until].into_iter().flatten().min()
     }
@@ -352,8 +357,18 @@ impl Lane {
         self.entries.get(at)
     }
 
+    /// One that has not ended.
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(at).filter(|entry| entry.stage != Stage::Ended)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Everything from a place on that has not ended, in order.
+    pub(super) fn iter_from(&self, at: usize) -> impl Iterator<Item = &Entry> {
+        self.entries.range(at.min(self.entries.len())..).filter(|entry| entry.stage != Stage::Ended)
     }
 
     /// Everything that has not ended, in order.

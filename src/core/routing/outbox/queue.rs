@@ -6,10 +6,10 @@ use libp2p::PeerId;
 
 use super::{
     super::{
-        bandwidth::{Bucket, Budget},
+        bandwidth::{Bucket, Budget, TRANSFERS},
         route::Ways,
     },
-    Held,
+    Held, LONGEST_WAIT,
     lane::{Entry, Lane, Told, Why},
 };
 use crate::{
@@ -119,6 +119,19 @@ impl Queue {
         }
     }
 
+    /// See [`Outbox::ration`](super::Outbox::ration).
+    pub(super) fn ration(&mut self, now: Now, budget: &mut Budget, waited: Duration) -> Result<u64, Duration> {
+        let in_turn = budget.ready_at(&self.bucket, TRANSFERS);
+        let overdue = now.since_start + LONGEST_WAIT.saturating_sub(waited);
+        let at = in_turn.min(overdue.max(budget.ready_at(&self.bucket, 0)));
+        if at > now.since_start {
+            return Err(at);
+        }
+        let bytes = budget.ration();
+        budget.spend(now.since_start, &mut self.bucket, usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(bytes)
+    }
+
     /// Hands one message of a lane over. Returns its bytes; `None` when there is none that may go.
     fn transmit(
         &mut self,
@@ -155,7 +168,7 @@ impl Queue {
     /// Tells the messages that were told to wait for a connection that now they only wait for their turn.
     pub(super) fn tell_connected(&mut self, out: &mut impl Extend<Output>) {
         let waiting = self.lanes.iter_mut().flat_map(Lane::waiting_mut);
-        let told = waiting.filter(|entry| entry.told == Told::Waits(Why::NotConnected));
+        let told = waiting.filter(|entry| matches!(entry.told, Told::Waits(Why::NotConnected | Why::Kept)));
         told.for_each(|entry| tell(entry, Why::Turn, out));
     }
 
@@ -210,11 +223,14 @@ impl Queue {
 
 /// Tells a message's receipt why it waits, unless it knows.
 pub(super) fn tell(entry: &mut Entry, why: Why, out: &mut impl Extend<Output>) {
+    let kept = entry.message.kept.as_ref().and_then(|kept| kept.at.first().copied());
+    let why = if why == Why::NotConnected && kept.is_some() { Why::Kept } else { why };
     if !entry.receipt || entry.told == Told::Waits(why) {
         return;
     }
     entry.told = Told::Waits(why);
     let why = match why {
+        Why::Kept => kept.map_or(QueueReason::NotConnected, |at| QueueReason::Mailbox { at }),
         Why::Turn => QueueReason::Turn,
         Why::NotConnected => QueueReason::NotConnected,
         Why::OverBudget => QueueReason::OverBudget,

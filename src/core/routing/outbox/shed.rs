@@ -60,7 +60,10 @@ impl Outbox {
         out: &mut impl Extend<Output>,
     ) -> u64 {
         let newest = |lane: &Lane| {
-            let unsent = lane.iter().rev().filter(|entry| entry.is_waiting() && !entry.sent && entry.receipt);
+            let unsent = lane.iter().rev().filter(|entry| {
+                // What mailboxes keep has been promised already.
+                entry.is_waiting() && !entry.sent && entry.receipt && entry.message.kept.is_none()
+            });
             let taken = unsent.take_while(|entry| {
                 let wanted = too_many > 0 || too_much > 0;
                 too_many = too_many.saturating_sub(1);

@@ -77,7 +77,7 @@ impl Bench {
             payload: vec![0; payload].into(),
         };
         let accepted_at = self.now.since_start;
-        let message = OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None };
+        let message = OutgoingMessage { letter, accepted_at, slept: Duration::ZERO, signed: None, kept: None };
         self.outbox.accept(peer, message, true, &mut self.out);
         self.outbox.pump(self.now, peer, &mut self.out);
         self.outbox.shed(peer, priority, &mut self.out);

@@ -105,6 +105,27 @@ fn a_flood_of_high_priority_starves_nobody() {
 }
 
 #[test]
+fn a_flood_of_messages_leaves_transfers_their_part_and_they_take_the_rest() {
+    for (flood, least, most) in [(5000, 100_000, 600_000), (0, 1_900_000, 2_200_000)] {
+        let mut bench = rationed();
+        bench.open(DIRECT);
+        for _ in 0..flood {
+            bench.send(Priority::High, 1000 - ENVELOPE);
+        }
+        let (mut granted, mut since) = (0, bench.now.since_start);
+        for _ in 0..200 {
+            run(&mut bench, Duration::from_millis(10));
+            let now = bench.now.since_start;
+            while let Ok(bytes) = bench.outbox.ration(bench.now, &bench.peer, now.saturating_sub(since)) {
+                granted += bytes;
+                since = now;
+            }
+        }
+        assert!((least..most).contains(&granted), "{granted} bytes in two seconds beside {flood} messages");
+    }
+}
+
+#[test]
 fn within_the_budget_of_all_peers_each_gets_its_part() {
     let mut bench = rationed();
     let peers = (0..5).map(|_| PeerId::random()).collect::<Vec<_>>();

@@ -1,0 +1,194 @@
+//! The core with mailboxes around it.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+
+use super::super::{Input, PeerFacts, tests::Bench};
+use super::*;
+use crate::{
+    event::NetworkEvent,
+    frame::{Addressing, Content, Deposit, Incoming, Rejection, Taking},
+    message::Priority,
+    receipt::{QueueReason, ReceiptState},
+};
+
+/// Peers to whom something can be sealed.
+fn peer() -> PeerId {
+    libp2p::identity::Keypair::generate_ed25519().public().to_peer_id()
+}
+
+fn facts(mailbox: bool) -> PeerFacts {
+    PeerFacts {
+        agent: "test".into(),
+        addresses: Vec::new(),
+        same_network: Some(true),
+        speaks_cpc: true,
+        relay: false,
+        mailbox,
+        signals_webrtc: false,
+    }
+}
+
+/// A connected mailbox; what it is told at once.
+fn mailbox(bench: &mut Bench) -> (PeerId, LinkId, Vec<Output>) {
+    let peer = peer();
+    let (link, _) = bench.open(peer, false, None);
+    let outputs = bench.handle(Input::Identified { peer, facts: facts(true) });
+    (peer, link, outputs)
+}
+
+fn send(bench: &mut Bench, to: PeerId, nonce: u64, ttl: Option<Duration>) -> Vec<Output> {
+    let mut message = bench.message(nonce, Priority::Medium, ttl);
+    message.letter.addressing = Addressing::Peer(to);
+    bench.handle(Input::Send { peer: to, message })
+}
+
+fn hears(bench: &mut Bench, from: (PeerId, LinkId), mail: Mail) -> Vec<Output> {
+    let incoming = Incoming { content: Content::Mail(Box::new(mail)), acknowledged: Vec::new() };
+    bench.handle(Input::Frames { peer: from.0, link: from.1, batch: vec![Ok(incoming)], bytes: 100 })
+}
+
+fn deposits(outputs: &[Output]) -> Vec<(PeerId, Deposit)> {
+    let deposits = outputs.iter().filter_map(|output| match output {
+        Output::Mail { peer, note: ToMailbox::Deposit(deposit), .. } => Some((*peer, Deposit::clone(deposit))),
+        _ => None,
+    });
+    deposits.collect()
+}
+
+fn takings(outputs: &[Output]) -> Vec<(PeerId, Taking)> {
+    let takings = outputs.iter().filter_map(|output| match output {
+        Output::Mail { peer, note: ToMailbox::Collect(taking), .. } => Some((*peer, Taking::clone(taking))),
+        _ => None,
+    });
+    takings.collect()
+}
+
+fn receipts(outputs: &[Output]) -> Vec<(u64, ReceiptState)> {
+    let receipts = outputs.iter().filter_map(|output| match output {
+        Output::Receipt { nonce, state } => Some((*nonce, state.clone())),
+        _ => None,
+    });
+    receipts.collect()
+}
+
+fn kept(number: u64) -> Mail {
+    Mail::Answers(vec![Answer { number, kept_for: Ok(Duration::from_secs(24 * 3600)) }])
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn what_waits_for_a_peer_that_is_away_is_left_at_a_mailbox_and_waits_on_until_it_has_arrived() {
+    let mut bench = Bench::new(|_| {});
+    let (away, (mailbox, link, outputs)) = (peer(), mailbox(&mut bench));
+    assert_eq!(takings(&outputs).len(), 1, "what it has for this node is asked for");
+    assert!(deposits(&send(&mut bench, away, 1, None)).is_empty(), "not at once");
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    let [(at, deposit)] = &left[..] else { panic!("one deposit: {left:?}") };
+    assert_eq!((*at, deposit.recipient, deposit.letter.nonce), (mailbox, away, 1));
+    let outputs = hears(&mut bench, (mailbox, link), kept(deposit.number));
+    let why = QueueReason::Mailbox { at: mailbox };
+    assert_eq!(receipts(&outputs), [(1, ReceiptState::Queued { why })]);
+    assert!(receipts(&bench.pass(HOUR)).is_empty(), "it does not fail after the general time-out");
+
+    let content = Sealed::Arrival { by: away, nonces: vec![NonceRange { first: 1, last: 1 }] };
+    let run = takings(&outputs).last().map_or(0, |(_, taking)| taking.run);
+    assert_eq!(run, 0, "nothing new was asked for");
+    let run = bench.core.mailboxes.collector.run_of(&mailbox).expect("it is connected");
+    let outputs = hears(&mut bench, (mailbox, link), Mail::Piece(Piece { run, slot: 9, confirmation: true, content }));
+    assert_eq!(receipts(&outputs), [(1, ReceiptState::Delivered)]);
+    assert_eq!(takings(&outputs).first().map(|(_, taking)| taking.taken.clone()), Some(vec![9]));
+}
+
+#[test]
+fn what_a_mailbox_keeps_ends_when_its_time_is_over_and_other_messages_as_ever() {
+    let mut bench = Bench::new(|_| {});
+    let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
+    send(&mut bench, away, 1, Some(HOUR));
+    send(&mut bench, away, 2, None);
+    send(&mut bench, away, 3, Some(Duration::from_secs(30)));
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    assert_eq!(
+        left.iter().map(|(_, deposit)| deposit.letter.nonce).collect::<Vec<_>>(),
+        [1, 2],
+        "the third is ephemeral"
+    );
+    assert!(left[0].1.keep_for < HOUR && left[0].1.keep_for > HOUR - Duration::from_secs(5));
+    // A mailbox that says that it keeps it for ever is not believed.
+    let forever = Answer { number: left[0].1.number, kept_for: Ok(Duration::from_secs(1 << 40)) };
+    hears(&mut bench, (mailbox, link), Mail::Answers(vec![forever]));
+    let refused = Answer { number: left[1].1.number, kept_for: Err("full".into()) };
+    let outputs = hears(&mut bench, (mailbox, link), Mail::Answers(vec![refused]));
+    assert!(outputs.iter().any(
+        |output| matches!(output, Output::Event(NetworkEvent::MailboxRefused { reason, .. }) if reason == "full")
+    ));
+    let ended = receipts(&bench.pass(Duration::from_secs(59)));
+    assert!(matches!(&ended[..], [(3, ReceiptState::Expired { .. }), (2, ReceiptState::Failed { .. })]), "{ended:?}");
+    let ended = receipts(&bench.pass(HOUR));
+    assert!(matches!(&ended[..], [(1, ReceiptState::Expired { .. })]), "{ended:?}");
+}
+
+#[test]
+fn the_nearest_two_get_a_copy_and_another_one_when_one_refuses_or_never_answers() {
+    let mut bench = Bench::new(|config| config.delivery.timeout = HOUR);
+    let away = peer();
+    let mailboxes = (0..4).map(|_| mailbox(&mut bench)).map(|(peer, link, _)| (peer, link)).collect::<Vec<_>>();
+    let link_of = |peer: PeerId| *mailboxes.iter().find(|(mailbox, _)| *mailbox == peer).expect("one of them");
+    send(&mut bench, away, 1, None);
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    assert_eq!(left.len(), 2);
+    let refused = Answer { number: left[0].1.number, kept_for: Err("sender_full".into()) };
+    let next = deposits(&hears(&mut bench, link_of(left[0].0), Mail::Answers(vec![refused])));
+    assert_eq!(next.len(), 1, "the third is asked");
+    assert!(left.iter().all(|(peer, _)| *peer != next[0].0));
+    hears(&mut bench, link_of(next[0].0), kept(next[0].1.number));
+    // The second never answers: after a while the fourth is asked.
+    let outputs = bench.pass(Duration::from_secs(32));
+    let last = deposits(&outputs);
+    assert_eq!(last.len(), 1, "{last:?}");
+    assert!(left.iter().chain(&next).all(|(peer, _)| *peer != last[0].0));
+    hears(&mut bench, link_of(last[0].0), kept(last[0].1.number));
+    assert!(deposits(&bench.pass(Duration::from_secs(600))).is_empty(), "two copies are enough");
+}
+
+#[test]
+fn what_was_on_its_way_to_a_mailbox_that_went_is_left_again_and_a_way_to_the_peer_comes_first() {
+    let mut bench = Bench::new(|_| {});
+    let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
+    send(&mut bench, away, 1, None);
+    assert_eq!(deposits(&bench.pass(Duration::from_secs(3))).len(), 1);
+    bench.handle(Input::LinkClosed { peer: mailbox, link, reason: "it broke".into() });
+    let (link, _) = bench.open(mailbox, false, None);
+    let again = deposits(&bench.handle(Input::Identified { peer: mailbox, facts: facts(true) }));
+    assert_eq!(again.iter().map(|(_, deposit)| deposit.letter.nonce).collect::<Vec<_>>(), [1]);
+    hears(&mut bench, (mailbox, link), kept(again[0].1.number));
+
+    // The peer comes: the message goes straight, and the mailbox gets nothing more.
+    let (_, outputs) = bench.open(away, false, None);
+    assert_eq!(super::super::tests::transmitted(&outputs), [1]);
+    assert!(deposits(&send(&mut bench, away, 2, None)).is_empty());
+    assert!(deposits(&bench.pass(Duration::from_secs(10))).is_empty());
+}
+
+#[test]
+fn an_answer_to_what_was_never_asked_is_an_offence_and_a_late_one_is_not() {
+    let mut bench = Bench::new(|_| {});
+    let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
+    send(&mut bench, away, 1, None);
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    let rejections = |outputs: &[Output]| {
+        outputs.iter().filter(|output| matches!(output, Output::Event(NetworkEvent::MessageRejected { .. }))).count()
+    };
+    let number = left[0].1.number;
+    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), kept(number))), 0);
+    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), kept(number))), 0, "twice is once");
+    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), kept(number + 1))), 1);
+    let bad = Sealed::Bad(Rejection::new(crate::event::RejectReason::WrongSeal, "garbage"));
+    let run = bench.core.mailboxes.collector.run_of(&mailbox).expect("it is connected");
+    let piece = |run| Mail::Piece(Piece { run, slot: 1, confirmation: false, content: bad.clone() });
+    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run))), 0, "it can't look inside");
+    assert_eq!(bench.core.rejections()["wrong_seal"], 1);
+    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run + 1))), 1);
+}
