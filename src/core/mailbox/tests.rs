@@ -189,6 +189,6 @@ fn an_answer_to_what_was_never_asked_is_an_offence_and_a_late_one_is_not() {
     let run = bench.core.mailboxes.collector.run_of(&mailbox).expect("it is connected");
     let piece = |run| Mail::Piece(Piece { run, slot: 1, confirmation: false, content: bad.clone() });
     assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run))), 0, "it can't look inside");
-    assert_eq!(bench.core.stats().rejections["wrong_seal"], 1);
+    assert_eq!(bench.core.rejections()["wrong_seal"], 1);
     assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run + 1))), 1);
 }

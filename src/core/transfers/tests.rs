@@ -235,6 +235,7 @@ fn identified(bench: &mut Bench, peer: PeerId, signals_webrtc: bool) -> Vec<Tran
         same_network: Some(true),
         speaks_cpc: true,
         relay: false,
+        mailbox: false,
         signals_webrtc,
     };
     only_transfers(bench.handle(Input::Identified { peer, facts }))
