@@ -1,7 +1,7 @@
 //! Reading a configuration from TOML, the environment and JSON.
 //!
-//! All sources become one tree of fields that is laid over the defaults, read with the path at hand, and validated: so
-//! a mistake is reported in the same words wherever it was made.
+//! All sources become one tree of fields that is laid over the defaults, read, and validated: so a mistake is reported in
+//! the same words, with the path to its field, wherever it was made.
 
 use serde_json::{Map, Value};
 
@@ -87,14 +87,44 @@ impl NetworkConfig {
     }
 
     fn overlaid(self, fields: Value) -> Result<Self, ConfigError> {
-        let mut tree = serde_json::to_value(self).map_err(|error| ConfigError::Syntax(error.to_string()))?;
-        overlay(&mut tree, fields);
-        serde_path_to_error::deserialize(tree).map_err(|error| {
-            let field = error.path().to_string();
-            let problem = error.into_inner().to_string();
-            if field == "." { ConfigError::Syntax(problem) } else { ConfigError::Field { field, problem } }
+        let base = serde_json::to_value(self).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        read_over(&base, fields.clone()).map_err(|error| {
+            let (field, problem) = (path_to_mistake(&base, &fields), error.to_string());
+            if field.is_empty() { ConfigError::Syntax(problem) } else { ConfigError::Field { field, problem } }
         })
     }
+}
+
+fn read_over(base: &Value, fields: Value) -> Result<NetworkConfig, serde_json::Error> {
+    let mut tree = base.clone();
+    overlay(&mut tree, fields);
+    serde_json::from_value(tree)
+}
+
+/// Which of the fields can't be read, as `section.field` or `section.field[number]`; empty when it is none alone. It is
+/// found by trying one after the other: to be told the path by what reads them would take a second copy of all that reads
+/// a configuration, which every page would load.
+fn path_to_mistake(base: &Value, fields: &Value) -> String {
+    let (mut path, mut at) = (Vec::new(), fields);
+    let fails = |path: &[&str], value: Value| {
+        let alone =
+            path.iter().rev().fold(value, |inner, key| Value::Object(Map::from_iter([((*key).to_owned(), inner)])));
+        read_over(base, alone).is_err()
+    };
+    while let Value::Object(inner) = at {
+        let wrong = inner.iter().find(|(key, value)| {
+            path.push(key.as_str());
+            let fails = fails(&path, (*value).clone());
+            path.pop();
+            fails
+        });
+        let Some((key, value)) = wrong else { break };
+        path.push(key);
+        at = value;
+    }
+    let items = at.as_array().map(Vec::as_slice).unwrap_or_default();
+    let item = items.iter().position(|item| fails(&path, Value::Array(vec![item.clone()])));
+    path.join(".") + &item.map(|number| format!("[{number}]")).unwrap_or_default()
 }
 
 /// Objects are merged, everything else is replaced.
@@ -178,7 +208,10 @@ mod tests {
 
     #[test]
     fn nonsense_names_its_field_and_what_is_allowed() {
-        let cases: [(&str, &[&str]); 12] = [
+        let cases: [(&str, &[&str]); 15] = [
+            ("bootstrap = [\"/ip4/192.0.2.1/tcp/1\", \"nowhere\"]", &["bootstrap[1]"]),
+            ("transport.ice_servers = [{ urls = 5 }]", &["transport.ice_servers[0]"]),
+            ("[limits]\nmax_payload = 10\ngroups = \"many\"\n[delivery]\ntimeout = \"2m\"", &["limits.groups", "many"]),
             ("limits.max_payload = 0", &["limits.max_payload", "1 to 4194304 bytes"]),
             ("limits.max_payload = -3", &["limits.max_payload", "-3"]),
             ("connections.ping_interval = \"1 fortnight\"", &["connections.ping_interval", "30s"]),
@@ -205,6 +238,7 @@ mod tests {
         let error = variables(&[("CPC_NET_LIMITS__MAX_PAYLOAD", "lots")]).expect_err("not a number").to_string();
         assert!(error.contains("limits.max_payload"), "{error}");
         let error = variables(&[("CPC_NET_LIMITS__NO_SUCH", "1")]).expect_err("unknown").to_string();
-        assert!(error.contains("no_such"), "{error}");
+        assert!(error.contains("limits.no_such"), "{error}");
+        assert!(matches!(NetworkConfig::default().with_json(Value::from(3)), Err(ConfigError::Syntax(_))));
     }
 }

@@ -239,7 +239,7 @@ fn distances(links: &[(usize, usize)], from: usize) -> BTreeMap<usize, u32> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whoever is a member, whatever lies between: each post comes to each once, as far as posts go.
+    /// Whoever is a member, whatever lies between: each post comes to each once.
     #[test]
     fn every_member_that_a_path_leads_to_gets_each_post_once(
         seed in any::<u64>(),
@@ -247,7 +247,10 @@ proptest! {
         members in prop::collection::btree_set(0_usize..14, 2..6),
     ) {
         let links = links.into_iter().filter(|(one, other)| one != other).collect::<Vec<_>>();
-        let mut net = Net::new(seed, 14, |_| {});
+        // Trees are no shortest ways: how far posts go is another matter.
+        let mut net = Net::new(seed, 14, |config| {
+            (config.propagation.max_hops, config.propagation.max_carriers) = (64, 64);
+        });
         for member in &members {
             net.join(*member, "readers");
         }
@@ -257,7 +260,7 @@ proptest! {
         net.pass(3 * SECOND);
         for author in &members {
             let distances = distances(&links, *author);
-            let near = |member: &&usize| *member != author && distances.get(member).is_some_and(|far| *far <= 8);
+            let near = |member: &&usize| *member != author && distances.contains_key(member);
             let expected = members.iter().filter(near).copied().collect::<Vec<_>>();
             for _ in 0..3 {
                 let post = net.post(*author, group(), Passing::Gossip);
