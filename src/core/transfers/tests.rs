@@ -236,6 +236,7 @@ fn identified(bench: &mut Bench, peer: PeerId, signals_webrtc: bool) -> Vec<Tran
         speaks_cpc: true,
         relay: false,
         signals_webrtc,
+        mailbox: false,
     };
     only_transfers(bench.handle(Input::Identified { peer, facts }))
 }
