@@ -14,15 +14,18 @@ import { openPage, startRelay } from "./meeting.mjs";
 /** Where the npm package was built; the demo holds it bundled, and a worker needs it as it is. */
 const PACKAGE = fileURLToPath(new URL("../../js/dist", import.meta.url));
 
-/** The worker: a node whose messages it tells, and which sends what it is told. */
+/** The worker: a node whose direct messages it tells, and which sends what it is told. */
 const WORKER = `
   import { NetworkHandler } from "/cpc-net/index.js";
   let net;
   onmessage = async ({ data: { start, send } }) => {
     if (start) {
       net = await NetworkHandler.create(start);
-      net.registerMessageHandler(({ sender, payload }) => {
-        postMessage({ sender, text: new TextDecoder().decode(payload) });
+      net.registerMessageHandler(({ sender, payload, delivery }) => {
+        // The demo greets whoever comes by a post, which may reach the worker or not.
+        if (delivery === "direct") {
+          postMessage({ sender, text: new TextDecoder().decode(payload) });
+        }
       });
       postMessage({ id: net.localPeerId(), webrtc: typeof RTCPeerConnection });
     } else {
