@@ -118,7 +118,7 @@ pub(crate) struct Driver {
     links: HashMap<ConnectionId, LinkId>,
     connections: HashMap<LinkId, (PeerId, ConnectionId)>,
     /// Of the same links.
-    lanes: HashMap<LinkId, Arc<wire::Mailbox>>,
+    lanes: HashMap<LinkId, Arc<wire::Hatch>>,
     next_link: u64,
     dials: HashMap<ConnectionId, DialId>,
     searches: HashMap<kad::QueryId, Search>,

@@ -12,7 +12,7 @@
 //! - `records`: signed peer records, the content of peer lists.
 //! - `reader`, `writer`: what reads one stream, and what writes the lanes of a connection; `pace`: how much of the less
 //!   urgent lanes is on its way; `dialect`: the two protocols.
-//! - `handler`, `behaviour`: lanes on a libp2p connection and in a swarm; `mailbox`: what passes between them and the driver.
+//! - `handler`, `behaviour`: lanes on a libp2p connection and in a swarm; `hatch`: what passes between them and the driver.
 //! - `generated`: what prost makes of `proto/cpc.proto`.
 
 mod batch;
@@ -25,9 +25,9 @@ mod framing;
 #[rustfmt::skip]
 pub(crate) mod generated;
 mod handler;
+mod hatch;
 mod kinds;
 mod mail;
-mod mailbox;
 mod outgoing;
 mod pace;
 mod posts;
@@ -41,7 +41,7 @@ use libp2p::StreamProtocol;
 pub(crate) use behaviour::{Behaviour, Event};
 pub(crate) use dialect::MAILBOX_PROTOCOL;
 pub(crate) use frame::{MAX_FRAME_OVERHEAD, decode};
-pub(crate) use mailbox::{Mailbox, Reports};
+pub(crate) use hatch::{Hatch, Reports};
 pub(crate) use outgoing::{control_frame, message_frame, post_frame, post_frames};
 pub(crate) use posts::{post_id, read_post, verify_post, with_hops};
 pub(crate) use records::sign_record;

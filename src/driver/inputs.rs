@@ -79,9 +79,9 @@ impl Driver {
         let id = LinkId(self.next_link);
         self.links.insert(connection, id);
         self.connections.insert(id, (peer, connection));
-        if let Some(mailbox) = self.swarm.behaviour().lanes.mailbox(connection) {
-            mailbox.open();
-            self.lanes.insert(id, mailbox);
+        if let Some(hatch) = self.swarm.behaviour().lanes.hatch(connection) {
+            hatch.open();
+            self.lanes.insert(id, hatch);
         }
         let (address, outbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), true),

@@ -20,8 +20,8 @@ use libp2p::{
 use super::{
     MAX_FRAME_OVERHEAD,
     handler::{HandlerEvent, LaneHandler},
+    hatch::{Hatch, Reports},
     mail::MAX_MAIL_FRAME,
-    mailbox::{Mailbox, Reports},
     reader::Limits,
     writer::Outcome,
 };
@@ -83,7 +83,7 @@ pub(crate) struct Behaviour {
     limits: Limits,
     reports: Reports,
     /// Of the connections that stand, or are about to.
-    mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
+    hatches: HashMap<ConnectionId, Arc<Hatch>>,
     /// What was read while connections ended. Bounded by their number and by what was on its way by them.
     events: VecDeque<Event>,
 }
@@ -96,7 +96,7 @@ impl Behaviour {
         let limits = Limits { max_frame, max_payload, serves_mail };
         let sealing = Arc::new(SealingKey::of(key).expect("libp2p is built with Ed25519 keys only"));
         let (key, reports) = (SigningKey::new(key), Reports::default());
-        Self { key, sealing, limits, reports, mailboxes: HashMap::new(), events: VecDeque::new() }
+        Self { key, sealing, limits, reports, hatches: HashMap::new(), events: VecDeque::new() }
     }
 
     /// What the connections report.
@@ -105,14 +105,14 @@ impl Behaviour {
     }
 
     /// What reaches a connection's lanes; `None` when the connection has ended.
-    pub(crate) fn mailbox(&self, connection: ConnectionId) -> Option<Arc<Mailbox>> {
-        self.mailboxes.get(&connection).cloned()
+    pub(crate) fn hatch(&self, connection: ConnectionId) -> Option<Arc<Hatch>> {
+        self.hatches.get(&connection).cloned()
     }
 
     fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> LaneHandler {
-        let mailbox = Mailbox::new(peer, connection, self.reports.clone());
-        self.mailboxes.insert(connection, mailbox.clone());
-        LaneHandler::new(peer, self.key.clone(), self.sealing.clone(), self.limits, mailbox)
+        let hatch = Hatch::new(peer, connection, self.reports.clone());
+        self.hatches.insert(connection, hatch.clone());
+        LaneHandler::new(peer, self.key.clone(), self.sealing.clone(), self.limits, hatch)
     }
 }
 
@@ -147,7 +147,7 @@ impl NetworkBehaviour for Behaviour {
             // Another behaviour may have refused the connection after it was given lanes.
             | FromSwarm::DialFailure(DialFailure { connection_id, .. })
             | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
-                self.mailboxes.remove(&connection_id);
+                self.hatches.remove(&connection_id);
             }
             _ => {}
         }

@@ -18,7 +18,7 @@ use web_time::Instant;
 
 use super::{
     dialect::LaneUpgrade,
-    mailbox::Mailbox,
+    hatch::Hatch,
     reader::{Limits, Read, Reader, Understanding},
     writer::{Outcome, Writer},
 };
@@ -47,7 +47,7 @@ pub(crate) enum HandlerEvent {
 pub(crate) struct LaneHandler(Box<Lanes>);
 
 struct Lanes {
-    mailbox: Arc<Mailbox>,
+    hatch: Arc<Hatch>,
     limits: Limits,
     understanding: Understanding,
     writer: Writer<Stream>,
@@ -63,10 +63,10 @@ impl LaneHandler {
         key: SigningKey,
         sealing: Arc<SealingKey>,
         limits: Limits,
-        mailbox: Arc<Mailbox>,
+        hatch: Arc<Hatch>,
     ) -> Self {
         Self(Box::new(Lanes {
-            mailbox,
+            hatch,
             limits,
             understanding: Understanding::new(neighbour, key.peer_id(), sealing.clone(), limits.max_payload),
             writer: Writer::new(neighbour, key, sealing),
@@ -100,7 +100,7 @@ impl Lanes {
 }
 
 impl ConnectionHandler for LaneHandler {
-    /// What is to be sent comes by the mailbox.
+    /// What is to be sent comes by the hatch.
     type FromBehaviour = Infallible;
     type ToBehaviour = HandlerEvent;
     type InboundProtocol = LaneUpgrade;
@@ -156,7 +156,7 @@ impl ConnectionHandler for LaneHandler {
         context: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Priority, HandlerEvent>> {
         let lanes = &mut *self.0;
-        let (parcels, mut may_read) = lanes.mailbox.collect(context);
+        let (parcels, mut may_read) = lanes.hatch.collect(context);
         for (priority, parcel) in parcels {
             lanes.writer.push(priority, parcel);
         }
@@ -165,7 +165,7 @@ impl ConnectionHandler for LaneHandler {
             let report = lanes.reports.pop_front();
             let report = report.or_else(|| lanes.writer.poll(context).map(HandlerEvent::Sent));
             let Some(report) = report.or_else(|| if may_read { lanes.next_read(context) } else { None }) else { break };
-            may_read = lanes.mailbox.report(report);
+            may_read = lanes.hatch.report(report);
         }
         if let Some(priority) = self.0.writer.next_to_open() {
             let protocol = SubstreamProtocol::new(LaneUpgrade { mailbox: false }, priority);

@@ -4,7 +4,7 @@
 //! part: for a small message that is dearer than its signature. Here it is a queue, and one wake-up on the same thread.
 //!
 //! What of it stays with the swarm: that a connection stands and that it ends. So lanes report nothing before their
-//! mailbox was opened, which the driver does when it has heard of the connection, and it takes all reports before it
+//! hatch was opened, which the driver does when it has heard of the connection, and it takes all reports before it
 //! hears of an end. What is read while the connection ends is reported through the swarm, before that end.
 
 use std::{
@@ -41,11 +41,11 @@ pub(super) struct Report {
     pub(super) event: HandlerEvent,
     pub(super) peer: PeerId,
     pub(super) connection: ConnectionId,
-    mailbox: Arc<Mailbox>,
+    hatch: Arc<Hatch>,
 }
 
 /// Between the driver and the lanes of one connection.
-pub(crate) struct Mailbox {
+pub(crate) struct Hatch {
     peer: PeerId,
     connection: ConnectionId,
     reports: Reports,
@@ -66,7 +66,7 @@ impl Reports {
     /// The next report; `None` when there is none.
     pub(super) fn take(&self) -> Option<Report> {
         let report = self.lock().pop_front()?;
-        report.mailbox.taken();
+        report.hatch.taken();
         Some(report)
     }
 
@@ -81,7 +81,7 @@ impl Reports {
     }
 }
 
-impl Mailbox {
+impl Hatch {
     pub(super) fn new(peer: PeerId, connection: ConnectionId, reports: Reports) -> Arc<Self> {
         Arc::new(Self { peer, connection, reports, state: Mutex::default(), lanes: AtomicWaker::new() })
     }
@@ -112,7 +112,7 @@ impl Mailbox {
             state.untaken += 1;
             state.may_report()
         };
-        let report = Report { event, peer: self.peer, connection: self.connection, mailbox: self.clone() };
+        let report = Report { event, peer: self.peer, connection: self.connection, hatch: self.clone() };
         self.reports.lock().push_back(report);
         self.reports.shared.driver.wake();
         may_read
@@ -140,9 +140,9 @@ impl State {
     }
 }
 
-impl fmt::Debug for Mailbox {
+impl fmt::Debug for Hatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Mailbox").field("peer", &self.peer).finish_non_exhaustive()
+        formatter.debug_struct("Hatch").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -170,28 +170,28 @@ mod tests {
     #[test]
     fn nothing_is_read_before_the_driver_knows_the_connection_nor_while_it_takes_nothing() {
         let reports = Reports::default();
-        let mailbox = Mailbox::new(PeerId::random(), ConnectionId::new_unchecked(1), reports.clone());
+        let hatch = Hatch::new(PeerId::random(), ConnectionId::new_unchecked(1), reports.clone());
         let (driver, lanes) = (Arc::<Count>::default(), Arc::<Count>::default());
         let (driver_waker, lanes_waker) = (waker(driver.clone()), waker(lanes.clone()));
         let (of_driver, of_lanes) = (Context::from_waker(&driver_waker), Context::from_waker(&lanes_waker));
         let woken = |count: &Count| count.0.swap(0, Ordering::Relaxed);
 
-        assert!(!mailbox.collect(&of_lanes).1);
-        mailbox.open();
+        assert!(!hatch.collect(&of_lanes).1);
+        hatch.open();
         assert_eq!(woken(&lanes), 1);
-        assert!(mailbox.collect(&of_lanes).1);
+        assert!(hatch.collect(&of_lanes).1);
 
         assert!(reports.poll_ready(&of_driver).is_pending());
-        let may_read = (0..MAX_REPORTS).map(|bytes| mailbox.report(read(bytes))).collect::<Vec<_>>();
+        let may_read = (0..MAX_REPORTS).map(|bytes| hatch.report(read(bytes))).collect::<Vec<_>>();
         assert_eq!(may_read.iter().filter(|may| **may).count(), MAX_REPORTS - 1);
-        assert!(!mailbox.collect(&of_lanes).1, "full");
+        assert!(!hatch.collect(&of_lanes).1, "full");
         assert_eq!(woken(&driver), 1, "once for all");
         assert!(reports.poll_ready(&of_driver).is_ready());
 
         let first = reports.take().expect("a report");
         assert!(matches!(first.event, HandlerEvent::Read { bytes: 0, .. }), "in order");
         assert_eq!(woken(&lanes), 1, "there is room again");
-        assert!(mailbox.collect(&of_lanes).1);
+        assert!(hatch.collect(&of_lanes).1);
         while reports.take().is_some() {}
         assert_eq!(woken(&lanes), 0, "it was not full");
         assert!(reports.poll_ready(&of_driver).is_pending());
@@ -199,20 +199,20 @@ mod tests {
 
     #[test]
     fn parcels_come_in_order_and_wake_the_lanes_once() {
-        let mailbox = Mailbox::new(PeerId::random(), ConnectionId::new_unchecked(1), Reports::default());
+        let hatch = Hatch::new(PeerId::random(), ConnectionId::new_unchecked(1), Reports::default());
         let lanes = Arc::<Count>::default();
         let lanes_waker = waker(lanes.clone());
         let context = Context::from_waker(&lanes_waker);
-        assert!(mailbox.collect(&context).0.is_empty());
+        assert!(hatch.collect(&context).0.is_empty());
         for frame in ["a", "b", "c"] {
-            mailbox.send(Priority::High, Parcel::Frame(frame.into()));
+            hatch.send(Priority::High, Parcel::Frame(frame.into()));
         }
         assert_eq!(lanes.0.load(Ordering::Relaxed), 1);
-        let parcels = mailbox.collect(&context).0.into_iter().map(|(_, parcel)| match parcel {
+        let parcels = hatch.collect(&context).0.into_iter().map(|(_, parcel)| match parcel {
             Parcel::Frame(frame) => frame,
             _ => panic!("a frame"),
         });
         assert_eq!(parcels.collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert!(mailbox.collect(&context).0.is_empty());
+        assert!(hatch.collect(&context).0.is_empty());
     }
 }
