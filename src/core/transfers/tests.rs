@@ -237,7 +237,6 @@ fn identified(bench: &mut Bench, peer: PeerId, signals_webrtc: bool) -> Vec<Tran
         relay: false,
         mailbox: false,
         signals_webrtc,
-        mailbox: false,
     };
     only_transfers(bench.handle(Input::Identified { peer, facts }))
 }
