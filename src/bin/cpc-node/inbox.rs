@@ -10,12 +10,15 @@ mod names;
 mod space;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
-    fs, io,
+    fs,
+    hash::{BuildHasher, RandomState},
+    io,
     path::{Path, PathBuf},
     pin::pin,
     rc::Rc,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -38,8 +41,12 @@ const KEEP_PARTS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How often, at most, the folder is measured again when there seems to be no room: files may have been taken away.
 const MEASURE_AGAIN: Duration = Duration::from_secs(10);
 
-/// How many files of one name a peer may have.
-const MOST_OF_A_NAME: u32 = 10_000;
+/// So many files of one name are numbered one after the other; those beyond get numbers at random, so that finding a free
+/// one takes no longer the more there are.
+const NUMBERED_IN_ORDER: u32 = 100;
+
+/// Names are given one at a time: without hard links nothing else keeps two files from taking the same one.
+static NAMING: Mutex<()> = Mutex::new(());
 
 /// What `run` can be told about files.
 #[derive(Debug, Args)]
@@ -68,7 +75,9 @@ pub(crate) struct Inbox {
     from: Vec<PeerId>,
     space: RefCell<Space>,
     measured: RefCell<Instant>,
-    /// Transfers under way by the file they write.
+    /// How many transfers have ended: what was measured before another ended is no longer true.
+    settled: Cell<u64>,
+    /// Transfers under way by the file they write; without one while it is still looked at whether it is let in.
     under_way: RefCell<HashMap<PathBuf, Option<Transfer>>>,
     /// Told whenever one of them has ended.
     ended: Notify,
@@ -97,6 +106,7 @@ impl InboxOptions {
             from: self.inbox_from.clone(),
             space: RefCell::new(space),
             measured: RefCell::new(Instant::now()),
+            settled: Cell::default(),
             under_way: RefCell::default(),
             ended: Notify::new(),
             json,
@@ -166,8 +176,10 @@ impl Inbox {
         self.ended.notify_waiters();
         let lies = match &result {
             Ok((_, file)) => size(file),
-            Err(_) => size(&part(&coming.staged)),
+            // Whole, but without a name, it takes its room too.
+            Err(_) => size(&part(&coming.staged)).or_else(|| size(&coming.staged)),
         };
+        self.settled.set(self.settled.get() + 1);
         self.space.borrow_mut().settle(coming.promise, coming.here, lies);
         match result {
             Ok((hash, file)) => {
@@ -178,7 +190,9 @@ impl Inbox {
             }
             Err(error) => {
                 let more = json!({ "error": error });
-                let line = format!("{} from {} did not arrive: {error}", shown(&said.name), output::short(&peer));
+                // It may hold what the peer said.
+                let why = output::sanitised(&error.to_string(), 400);
+                let line = format!("{} from {} did not arrive: {why}", shown(&said.name), output::short(&peer));
                 self.tell(printer, head, "failed", more, &line, true).await;
             }
         }
@@ -214,16 +228,34 @@ impl Inbox {
                 ended.await;
             }
         }
-        let here = size(&part(&staged));
-        let promise = match self.promise(peer, said.length, here) {
+        // From here on nobody else begins the same file, also while this one waits.
+        self.under_way.borrow_mut().insert(staged.clone(), None);
+        let found = self.room(folder, peer, said.length, &staged).await;
+        if found.is_err() {
+            self.under_way.borrow_mut().remove(&staged);
+            self.ended.notify_waiters();
+        }
+        found.map(|(here, promise)| Coming { peer, name, staged, here, promise })
+    }
+
+    /// Room for a file, and what of it lies here already.
+    async fn room(
+        &self,
+        folder: &Path,
+        peer: PeerId,
+        length: Option<u64>,
+        staged: &Path,
+    ) -> Result<(Option<u64>, Promise), String> {
+        let here = size(&part(staged));
+        match self.promise(peer, length, here) {
             Err(_) if self.measured.borrow().elapsed() > MEASURE_AGAIN => {
                 self.measure(folder).await;
-                self.promise(peer, said.length, here)
+                // Measuring also removes what is too old to be gone on with.
+                let here = size(&part(staged));
+                self.promise(peer, length, here).map(|promise| (here, promise))
             }
-            promise => promise,
-        }?;
-        self.under_way.borrow_mut().insert(staged.clone(), None);
-        Ok(Coming { peer, name, staged, here, promise })
+            promise => promise.map(|promise| (here, promise)),
+        }
     }
 
     fn promise(&self, peer: PeerId, length: Option<u64>, here: Option<u64>) -> Result<Promise, String> {
@@ -232,11 +264,14 @@ impl Inbox {
 
     async fn measure(&self, folder: &Path) {
         self.measured.replace(Instant::now());
+        let settled = self.settled.get();
         let folder = folder.to_owned();
         let measured = tokio::task::spawn_blocking(move || space::measure(&folder, KEEP_PARTS)).await;
         // A folder that can't be read has the room that it had.
         if let Ok(Ok(lying)) = measured
-            && self.under_way.borrow().is_empty()
+            // The one that asks for room has none yet.
+            && self.under_way.borrow().len() <= 1
+            && self.settled.get() == settled
         {
             self.space.borrow_mut().measured(lying);
         }
@@ -312,7 +347,9 @@ fn size(file: &Path) -> Option<u64> {
 
 /// Gives a whole file its name, or the next free one like it. No other file is replaced.
 fn publish(staged: &Path, name: &str) -> io::Result<PathBuf> {
-    for number in 1..MOST_OF_A_NAME {
+    let _naming = NAMING.lock().unwrap_or_else(PoisonError::into_inner);
+    let at_random = std::iter::repeat_with(|| RandomState::new().hash_one(name) as u32 | 1 << 31);
+    for number in (1..=NUMBERED_IN_ORDER).chain(at_random.take(100)) {
         let file = staged.with_file_name(names::numbered(name, number));
         // A second name for the same file fails where there is one already, which a rename doesn't.
         match fs::hard_link(staged, &file) {
@@ -326,7 +363,7 @@ fn publish(staged: &Path, name: &str) -> io::Result<PathBuf> {
             Err(_) => {}
         }
     }
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, "there are too many files of its name"))
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name was found for it"))
 }
 
 /// Names what was whole when an earlier run ended and had no name yet.
@@ -339,7 +376,10 @@ fn publish_leftovers(inbox: &Path) -> io::Result<()> {
             let called = file.file_name();
             let Some((name, mark)) = called.to_str().and_then(|called| called.rsplit_once('~')) else { continue };
             if mark.len() == 16 && mark.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                publish(&file.path(), name)?;
+                // One that can't be named is no reason not to start; it counts, and is looked at again next time.
+                if let Err(error) = publish(&file.path(), name) {
+                    output::note(&format!("{} keeps that name: {error}", file.path().display()));
+                }
             }
         }
     }
@@ -366,5 +406,18 @@ mod tests {
         assert_eq!(read("note (2).txt").as_deref(), Some("new"));
         assert_eq!(read("note.txt~0123456789abcdef"), None);
         assert_eq!(read("film~0123456789abcdef.part").as_deref(), Some("half"), "that one isn't whole");
+    }
+
+    #[test]
+    fn however_many_files_have_a_name_the_next_one_finds_another() {
+        let inbox = tempfile::tempdir().expect("a temporary folder");
+        for number in 1..=NUMBERED_IN_ORDER + 50 {
+            let staged = inbox.path().join(format!("x~{number:016x}"));
+            fs::write(&staged, number.to_string()).expect("written");
+            let file = publish(&staged, "x").expect("named");
+            assert_eq!(fs::read_to_string(file).expect("read"), number.to_string());
+        }
+        let files = fs::read_dir(inbox.path()).expect("read").count();
+        assert_eq!(files, usize::try_from(NUMBERED_IN_ORDER + 50).expect("fits"), "none was replaced");
     }
 }
