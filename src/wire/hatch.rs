@@ -10,7 +10,7 @@
 use std::{
     collections::VecDeque,
     fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
 };
 
@@ -46,7 +46,8 @@ pub(super) struct Report {
     pub(super) event: HandlerEvent,
     pub(super) peer: PeerId,
     pub(super) connection: ConnectionId,
-    hatch: Arc<Hatch>,
+    /// Nothing that waits here keeps what it waits in: a node that stops leaves reports behind.
+    hatch: Weak<Hatch>,
 }
 
 /// Between the driver and the lanes of one connection.
@@ -71,7 +72,9 @@ impl Reports {
     /// The next report; `None` when there is none.
     pub(super) fn take(&self) -> Option<Report> {
         let report = self.lock().pop_front()?;
-        report.hatch.taken(report.weight());
+        if let Some(hatch) = report.hatch.upgrade() {
+            hatch.taken(report.weight());
+        }
         Some(report)
     }
 
@@ -120,7 +123,7 @@ impl Hatch {
 
     /// Reports something. Answers whether the lanes may read on.
     pub(super) fn report(self: &Arc<Self>, event: HandlerEvent) -> bool {
-        let report = Report { event, peer: self.peer, connection: self.connection, hatch: self.clone() };
+        let report = Report { event, peer: self.peer, connection: self.connection, hatch: Arc::downgrade(self) };
         let may_read = {
             let mut state = self.lock();
             state.untaken += report.weight();
@@ -209,6 +212,17 @@ mod tests {
         while reports.take().is_some() {}
         assert_eq!(woken(&lanes), 0, "it was not full");
         assert!(reports.poll_ready(&of_driver).is_pending());
+    }
+
+    #[test]
+    fn what_nobody_takes_is_gone_with_the_node() {
+        let reports = Reports::default();
+        let hatch = Hatch::new(PeerId::random(), ConnectionId::new_unchecked(1), reports.clone());
+        hatch.open();
+        hatch.report(read(1));
+        let shared = Arc::downgrade(&reports.shared);
+        drop((reports, hatch));
+        assert!(shared.upgrade().is_none());
     }
 
     #[test]
