@@ -13,7 +13,7 @@ use super::{Neighbour, Now, PeerId, Post, Spread, Topic};
 use crate::{frame::Beyond, message::GroupName};
 
 /// Groups that a node carries without being a member. Those that come when it carries so many stay as they are: their
-/// posts end here.
+/// posts end here. Of so many a neighbour's note tells, too, so that it fits into a frame.
 pub(super) const MAX_CARRIED: usize = 128;
 
 /// What a neighbour reaches of a group that it is no member of.
@@ -96,6 +96,7 @@ impl Spread {
 
     /// Tells each neighbour what it reaches by this node now, where that is not what it was told.
     pub(super) fn tell_of_members(&mut self, now: Now, groups: impl IntoIterator<Item = GroupName>) {
+        let mut outgrown = BTreeSet::new();
         for group in groups {
             let ways = self.ways_to_members(&group);
             let topic = Topic::Group(group.clone());
@@ -118,17 +119,33 @@ impl Spread {
                 } else {
                     neighbour.told.insert(group.clone(), members.clone());
                 }
-                let since = now.since_start.saturating_sub(since);
                 neighbour.note.beyond.retain(|beyond| beyond.group != group);
+                if neighbour.note.hello && members.is_empty() {
+                    // All that is not said is over.
+                    continue;
+                }
+                if neighbour.note.beyond.len() >= MAX_CARRIED {
+                    outgrown.insert(*peer);
+                    continue;
+                }
+                let since = now.since_start.saturating_sub(since);
                 neighbour.note.beyond.push(Beyond { group: group.clone(), since, members });
                 self.noted.insert(*peer);
             }
         }
+        for peer in outgrown {
+            self.tell_how_things_are(now, peer);
+        }
     }
 
-    /// What a neighbour that is greeted anew has to be told.
-    pub(super) fn carried_for(&mut self, now: Now, peer: PeerId) {
+    /// What a neighbour has to be told for which nothing counts that it was told before: because it is greeted anew, or more
+    /// has changed than it could be told of, slow as it is.
+    pub(super) fn tell_how_things_are(&mut self, now: Now, peer: PeerId) {
+        let joined = self.joined(now);
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            (neighbour.note.hello, neighbour.note.joined) = (true, joined);
+            neighbour.note.left.clear();
+            self.noted.insert(peer);
             neighbour.told.clear();
             neighbour.note.beyond.clear();
             self.tell_of_members(now, self.carried.clone());

@@ -8,6 +8,10 @@ use super::{
     super::{Passing, SpreadNote, simulation::Net, simulation::peer},
     *,
 };
+use crate::{
+    frame::{Content, ControlContent},
+    wire,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -218,6 +222,32 @@ fn what_a_neighbour_claims_is_bounded_and_this_node_is_never_beyond_itself() {
     let gone = (0..1000).map(|number| beyond(number, vec![]));
     spread.hear(now, peer(1), false, SpreadNote { beyond: gone.collect(), ..SpreadNote::default() });
     assert!(spread.carried.is_empty());
+}
+
+#[test]
+fn a_neighbour_that_takes_no_note_is_told_how_things_are() {
+    let mut net = chain(3, |_| {});
+    let (now, name) = (net.now, |number: usize| format!("group-{number}").parse::<GroupName>().expect("a name"));
+    let joined = |number| vec![(Topic::Group(name(number)), SECOND)];
+    for number in 0..3 * MAX_CARRIED {
+        let left = if number < 10 { Vec::new() } else { vec![name(number - 10)] };
+        let note = SpreadNote { joined: joined(number), left, ..SpreadNote::default() };
+        net.spread(1).hear(now, peer(0), false, note);
+        // Nobody takes what node 2 is to be told.
+        assert!(net.spread(1).neighbours[&peer(2)].note.beyond.len() <= MAX_CARRIED);
+    }
+    let note = std::mem::take(&mut net.spread(1).neighbours.get_mut(&peer(2)).expect("a neighbour").note);
+    assert!(note.hello, "it has outgrown what may be told");
+    let frame = wire::control_frame(ControlContent::Spread(note));
+    let Content::Spread(note) = wire::decode(&frame, peer(1), 0).expect("it can be read").content else {
+        panic!("a note")
+    };
+    net.spread(2).hear(now, peer(1), false, note);
+    let told = net.spread(1).neighbours[&peer(2)].told.clone();
+    let heard = &net.spread(2).neighbours[&peer(1)].beyond;
+    let heard = heard.iter().map(|(group, reach)| (group.clone(), reach.members.clone()));
+    assert_eq!(told, heard.collect::<BTreeMap<_, _>>());
+    assert_eq!(told.len(), 10);
 }
 
 /// How far each node is from one.
