@@ -306,6 +306,25 @@ fn a_neighbour_that_takes_no_note_is_told_how_things_are() {
     assert_eq!(told.len(), 10);
 }
 
+#[test]
+fn who_hears_anew_what_a_neighbour_takes_part_in_hears_what_it_reaches_too() {
+    let mut net = chain(3, |_| {});
+    net.join(0, "readers");
+    net.pass(SECOND);
+    let now = net.now;
+    for number in 0..=SpreadNote::MAX_TOPICS {
+        // Nobody takes what node 2 is to be told.
+        let name = format!("group-{number}").parse::<GroupName>().expect("a name");
+        net.spread(1).join(now, name.clone());
+        net.spread(1).leave(now, &name);
+    }
+    let note = std::mem::take(&mut net.spread(1).neighbours.get_mut(&peer(2)).expect("a neighbour").note);
+    assert!(note.hello && note.left.is_empty());
+    net.spread(2).hear(now, peer(1), false, note);
+    let reached = net.spread(2).neighbours[&peer(1)].beyond.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(reached, ["readers"]);
+}
+
 /// How far each node is from one.
 fn distances(links: &[(usize, usize)], from: usize) -> BTreeMap<usize, u32> {
     let (mut known, mut next) = (BTreeMap::from([(from, 0)]), VecDeque::from([from]));
