@@ -361,14 +361,9 @@ impl Driver {
         }
     }
 
-    /// Takes what lanes have reported, up to so many reports.
-    fn take_reports(&mut self, most: usize) {
-        let reports = self.reports.clone();
-        for _ in 0..most {
-            if !reports.next(|event| self.lane_event(event)) {
-                break;
-            }
-        }
+    /// Takes what lanes have reported, until the reports weigh so much.
+    fn take_reports(&mut self, budget: usize) {
+        self.reports.clone().hand_out(budget, |event| self.lane_event(event));
     }
 
     fn take_from_the_swarm(&mut self) {

@@ -24,6 +24,10 @@ use zeroize::Zeroizing;
 
 use crate::error::{StartError, StoreError};
 
+/// After so many polls of tasks in a row tokio looks at its sockets. By default it does after 61: while a task is always
+/// ready, such as a transfer whose source never waits, everything that comes in would wait for all of these.
+const POLLS_BETWEEN_SOCKETS: u32 = 16;
+
 /// Starts the network on a thread of its own, with a runtime of its own: one thread for the driver and all connections
 /// is faster than waking another for every step, and the app's runtime, whatever it is, stays free.
 ///
@@ -37,6 +41,7 @@ where
     let workers = thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .event_interval(POLLS_BETWEEN_SOCKETS)
         .max_blocking_threads(workers)
         .thread_name("cpc-worker")
         .build()

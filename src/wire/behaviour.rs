@@ -68,11 +68,14 @@ impl HandlerEvent {
 }
 
 impl Reports {
-    /// Hands out what the next report says. False when there is none.
-    pub(crate) fn next(&self, each: impl FnMut(Event)) -> bool {
-        let Some(report) = self.take() else { return false };
-        report.event.tell(report.peer, report.connection, each);
-        true
+    /// Hands out what the next reports say, until together they weigh so much.
+    pub(crate) fn hand_out(&self, mut budget: usize, mut each: impl FnMut(Event)) {
+        while budget > 0
+            && let Some(report) = self.take()
+        {
+            budget = budget.saturating_sub(report.weight());
+            report.event.tell(report.peer, report.connection, &mut each);
+        }
     }
 }
 

@@ -51,7 +51,8 @@ impl FrameCutter {
         Ok(())
     }
 
-    /// The lengths of the prefix and of the frame behind it; `None` until the prefix is whole.
+    /// The lengths of the prefix and of the frame behind it; `None` until the prefix is whole. No frame is empty, because
+    /// no message is: each costs whoever sends it more than a byte.
     fn head(&self, bytes: &[u8]) -> Result<Option<(usize, usize)>, Rejection> {
         let head = &bytes[..bytes.len().min(MAX_PREFIX)];
         let (length, prefix) = match unsigned_varint::decode::u64(head) {
@@ -68,6 +69,9 @@ impl FrameCutter {
             let detail = format!("a frame claims {length} bytes, the limit is {}", self.limit);
             return Err(Rejection::new(RejectReason::Oversized, detail));
         };
+        if length == 0 {
+            return Err(Rejection::new(RejectReason::Malformed, "a frame of no bytes"));
+        }
         Ok(Some((prefix, length)))
     }
 
@@ -106,7 +110,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_come_out_as_they_went_in_however_they_are_cut(
-            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..20),
+            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 0..20),
             pieces in 1_usize..700,
         ) {
             let mut cutter = FrameCutter::new(300);
@@ -143,6 +147,15 @@ mod tests {
         let mut cutter = FrameCutter::new(1024);
         let last = [0xff; 5].chunks(1).map(|byte| cut(&mut cutter, byte)).last().expect("five");
         assert_eq!(last.expect_err("endless").reason, RejectReason::Oversized);
+    }
+
+    #[test]
+    fn a_frame_of_no_bytes_ends_the_stream_before_more_of_them_count() {
+        let mut cutter = FrameCutter::new(1024);
+        let (mut bytes, mut frames) = (framed(&[b"one".to_vec()]), 0);
+        bytes.extend([0; 1000]);
+        let rejection = cutter.cut(&bytes, |_| frames += 1).expect_err("empty frames");
+        assert_eq!((rejection.reason, frames), (RejectReason::Malformed, 1));
     }
 
     #[test]

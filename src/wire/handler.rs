@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
     PeerId, Stream,
     swarm::{
@@ -32,6 +33,10 @@ use crate::{
 /// A peer needs three; some more are let in while it renews them.
 const MAX_INBOUND: usize = 8;
 
+/// What is read of a connection that ends, in reads. A peer that sends on must not keep it open: what is left unread was
+/// not acknowledged, so it comes again by another connection.
+const MAX_LAST_READS: usize = 32;
+
 /// What the connection's lanes report.
 #[derive(Debug)]
 pub(crate) enum HandlerEvent {
@@ -44,17 +49,19 @@ pub(crate) enum HandlerEvent {
 }
 
 /// The lanes of one connection. Boxed: handlers are moved about a lot while a connection is made.
-pub(crate) struct LaneHandler(Box<Lanes>);
+pub(crate) struct LaneHandler(Box<Lanes<Stream>>);
 
-struct Lanes {
+struct Lanes<S> {
     hatch: Arc<Hatch>,
     limits: Limits,
     understanding: Understanding,
-    writer: Writer<Stream>,
+    writer: Writer<S>,
     /// The first is polled first and then goes to the end.
-    readers: VecDeque<Reader<Stream>>,
+    readers: VecDeque<Reader<S>>,
     /// What else is to be reported.
     reports: VecDeque<HandlerEvent>,
+    /// How often it was read since the connection began to end.
+    last_reads: usize,
 }
 
 impl LaneHandler {
@@ -65,18 +72,23 @@ impl LaneHandler {
         limits: Limits,
         hatch: Arc<Hatch>,
     ) -> Self {
-        Self(Box::new(Lanes {
+        Self(Box::new(Lanes::new(neighbour, key, sealing, limits, hatch)))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Lanes<S> {
+    fn new(neighbour: PeerId, key: SigningKey, sealing: Arc<SealingKey>, limits: Limits, hatch: Arc<Hatch>) -> Self {
+        Self {
             hatch,
             limits,
             understanding: Understanding::new(neighbour, key.peer_id(), sealing.clone(), limits.max_payload),
             writer: Writer::new(neighbour, key, sealing),
             readers: VecDeque::new(),
             reports: VecDeque::new(),
-        }))
+            last_reads: 0,
+        }
     }
-}
 
-impl Lanes {
     /// What came in next, by whatever lane.
     fn next_read(&mut self, context: &mut Context<'_>) -> Option<HandlerEvent> {
         for _ in 0..self.readers.len() {
@@ -96,6 +108,15 @@ impl Lanes {
             }
         }
         None
+    }
+
+    /// What else came in of a connection that ends.
+    fn last_read(&mut self, context: &mut Context<'_>) -> Option<HandlerEvent> {
+        if self.last_reads >= MAX_LAST_READS {
+            return None;
+        }
+        self.last_reads += 1;
+        self.next_read(context)
     }
 }
 
@@ -176,6 +197,59 @@ impl ConnectionHandler for LaneHandler {
 
     /// The connection is ending. What has been received and not read yet, a goodbye above all, still counts.
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Option<HandlerEvent>> {
-        Poll::Ready(self.0.reports.pop_front().or_else(|| self.0.next_read(context)))
+        Poll::Ready(self.0.reports.pop_front().or_else(|| self.0.last_read(context)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, pin::Pin};
+
+    use futures::task::noop_waker;
+    use libp2p::{identity::Keypair, swarm::ConnectionId};
+    use prost::Message as _;
+
+    use super::{
+        super::{dialect::Dialect, framing::append_frame, generated::CpcMessage, hatch::Reports},
+        *,
+    };
+
+    /// A peer that has always something more to say.
+    struct Endless(Vec<u8>);
+
+    impl AsyncRead for Endless {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            buffer[..self.0.len()].copy_from_slice(&self.0);
+            Poll::Ready(Ok(self.0.len()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_peer_that_sends_on_does_not_keep_a_connection_open_that_ends() {
+        let (keys, neighbour) = (Keypair::generate_ed25519(), PeerId::random());
+        let sealing = Arc::new(SealingKey::of(&keys).expect("an Ed25519 key"));
+        let hatch = Hatch::new(neighbour, ConnectionId::new_unchecked(1), Reports::default());
+        let limits = Limits { max_frame: 1 << 17, max_payload: 1 << 16, serves_mail: false };
+        let mut lanes = Lanes::new(neighbour, SigningKey::new(&keys), sealing, limits, hatch);
+        let mut bytes = Vec::new();
+        append_frame(&mut bytes, &CpcMessage { nonce: 7, ..CpcMessage::default() }.encode_to_vec());
+        lanes.readers.push_back(Reader::new(Endless(bytes), Dialect::Plain, limits));
+        let waker = noop_waker();
+        let mut reads = std::iter::from_fn(|| lanes.last_read(&mut Context::from_waker(&waker)));
+        assert_eq!(reads.by_ref().take(10 * MAX_LAST_READS).count(), MAX_LAST_READS);
     }
 }

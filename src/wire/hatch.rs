@@ -10,7 +10,7 @@
 use std::{
     collections::VecDeque,
     fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
 };
 
@@ -20,11 +20,16 @@ use libp2p::{PeerId, swarm::ConnectionId};
 use super::{handler::HandlerEvent, writer::Parcel};
 use crate::message::Priority;
 
-/// Reports of one connection that may wait for the driver. At this bound nothing more is read, and the peer's window fills.
+/// How much the reports of one connection that wait for the driver may weigh together. At this bound nothing more is read,
+/// and the peer's window fills.
 const MAX_REPORTS: usize = 8;
 
-/// The driver's end: the reports of all connections, in the order in which they came. Bounded by [`MAX_REPORTS`] of what
-/// was read for each connection, and by what the core lets be unwritten.
+/// So many results of what was read weigh as much as a report by itself: what they cost the driver counts, not the bytes
+/// in which they came.
+const RESULTS_IN_A_REPORT: usize = 64;
+
+/// The driver's end: the reports of all connections, in the order in which they came. Bounded by [`MAX_REPORTS`] for
+/// what each connection has read, and by what the core lets be unwritten.
 #[derive(Clone, Default)]
 pub(crate) struct Reports {
     shared: Arc<Shared>,
@@ -41,7 +46,8 @@ pub(super) struct Report {
     pub(super) event: HandlerEvent,
     pub(super) peer: PeerId,
     pub(super) connection: ConnectionId,
-    hatch: Arc<Hatch>,
+    /// Nothing that waits here keeps what it waits in: a node that stops leaves reports behind.
+    hatch: Weak<Hatch>,
 }
 
 /// Between the driver and the lanes of one connection.
@@ -58,7 +64,7 @@ struct State {
     /// Bounded by what the core lets be unwritten.
     parcels: Vec<(Priority, Parcel)>,
     open: bool,
-    /// Reports that the driver has not taken.
+    /// What the reports weigh that the driver has not taken.
     untaken: usize,
 }
 
@@ -66,7 +72,9 @@ impl Reports {
     /// The next report; `None` when there is none.
     pub(super) fn take(&self) -> Option<Report> {
         let report = self.lock().pop_front()?;
-        report.hatch.taken();
+        if let Some(hatch) = report.hatch.upgrade() {
+            hatch.taken(report.weight());
+        }
         Some(report)
     }
 
@@ -78,6 +86,14 @@ impl Reports {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Report>> {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Report {
+    /// What it costs the driver, in reports of next to nothing.
+    pub(super) fn weight(&self) -> usize {
+        let results = if let HandlerEvent::Read { batch, .. } = &self.event { batch.len() } else { 0 };
+        1 + results / RESULTS_IN_A_REPORT
     }
 }
 
@@ -107,22 +123,22 @@ impl Hatch {
 
     /// Reports something. Answers whether the lanes may read on.
     pub(super) fn report(self: &Arc<Self>, event: HandlerEvent) -> bool {
+        let report = Report { event, peer: self.peer, connection: self.connection, hatch: Arc::downgrade(self) };
         let may_read = {
             let mut state = self.lock();
-            state.untaken += 1;
+            state.untaken += report.weight();
             state.may_report()
         };
-        let report = Report { event, peer: self.peer, connection: self.connection, hatch: self.clone() };
         self.reports.lock().push_back(report);
         self.reports.shared.driver.wake();
         may_read
     }
 
-    /// The driver has taken a report.
-    fn taken(&self) {
+    /// The driver has taken a report of this weight.
+    fn taken(&self, weight: usize) {
         let mut state = self.lock();
         let full = !state.may_report();
-        state.untaken -= 1;
+        state.untaken -= weight;
         if full && state.may_report() {
             drop(state);
             self.lanes.wake();
@@ -152,7 +168,8 @@ mod tests {
 
     use futures::task::{ArcWake, waker};
 
-    use super::*;
+    use super::{super::behaviour::Event, *};
+    use crate::{event::RejectReason, frame::Rejection};
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -195,6 +212,46 @@ mod tests {
         while reports.take().is_some() {}
         assert_eq!(woken(&lanes), 0, "it was not full");
         assert!(reports.poll_ready(&of_driver).is_pending());
+    }
+
+    #[test]
+    fn what_nobody_takes_is_gone_with_the_node() {
+        let reports = Reports::default();
+        let hatch = Hatch::new(PeerId::random(), ConnectionId::new_unchecked(1), reports.clone());
+        hatch.open();
+        hatch.report(read(1));
+        let shared = Arc::downgrade(&reports.shared);
+        drop((reports, hatch));
+        assert!(shared.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_report_weighs_what_is_in_it() {
+        let reports = Reports::default();
+        let [one, other] =
+            [1, 2].map(|id| Hatch::new(PeerId::random(), ConnectionId::new_unchecked(id), reports.clone()));
+        one.open();
+        other.open();
+        let fault = || Err(Rejection::new(RejectReason::Malformed, "a fault"));
+        let read =
+            |results: usize| HandlerEvent::Read { batch: (0..results).map(|_| fault()).collect(), bytes: results };
+        assert!(one.report(read(RESULTS_IN_A_REPORT)), "weighs two");
+        assert!(one.report(read(RESULTS_IN_A_REPORT - 1)), "weighs one");
+        assert!(!one.report(read(RESULTS_IN_A_REPORT * 4)), "together they weigh the bound");
+        assert!(other.report(read(1)), "which is each connection's own");
+
+        let hand_out = |budget| {
+            let mut bytes_of_reports = Vec::new();
+            reports.hand_out(budget, |event| {
+                let Event::Read { bytes, .. } = event else { panic!("a read") };
+                bytes_of_reports.push(bytes);
+            });
+            bytes_of_reports
+        };
+        assert_eq!(hand_out(3), [64, 63]);
+        assert_eq!(hand_out(1), [256], "one is always taken, whatever it weighs");
+        assert_eq!(hand_out(usize::MAX), [1]);
+        assert_eq!([&one, &other].map(|hatch| hatch.lock().untaken), [0, 0]);
     }
 
     #[test]

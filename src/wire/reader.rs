@@ -36,6 +36,10 @@ const LARGE_BATCH: usize = 128 * 1024;
 /// Other frames from this size on are, too: one may be a list of many signed records.
 const LARGE_FRAME: usize = 4096;
 
+/// A stream with more faults than this in what is read at a time is not read on: each costs the driver much more than
+/// whoever sends it. What is good behind them was not acknowledged, so it comes again.
+const MAX_FAULTS: usize = 64;
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
@@ -117,6 +121,21 @@ enum Done {
 
 pub(super) type Results = Vec<Result<Incoming, Rejection>>;
 
+/// Counts the faults among results that become more.
+#[derive(Default)]
+struct Faults {
+    count: usize,
+    looked_at: usize,
+}
+
+impl Faults {
+    fn are_too_many(&mut self, results: &Results) -> bool {
+        self.count += results[self.looked_at..].iter().filter(|result| result.is_err()).count();
+        self.looked_at = results.len();
+        self.count > MAX_FAULTS
+    }
+}
+
 /// What was read: results in the order of their frames, and how many bytes came since the last.
 pub(super) struct Read {
     pub(super) results: Results,
@@ -154,6 +173,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             if let Some(elsewhere) = &mut self.elsewhere {
                 let results = ready!(elsewhere.poll_unpin(context));
                 self.elsewhere = None;
+                self.ended |= Faults::default().are_too_many(&results);
                 return Poll::Ready(Some(self.report(results)));
             }
             if self.ended {
@@ -190,8 +210,11 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             return results;
         }
         self.unreported += bytes.len();
-        let (mut later, mut verified, dialect) = (Vec::new(), 0, self.dialect);
+        let (mut later, mut verified, dialect, mut faults) = (Vec::new(), 0, self.dialect, Faults::default());
         let cut = self.cutter.cut(bytes, |frame| {
+            if faults.are_too_many(&results) {
+                return;
+            }
             // What comes behind a frame that waits waits with it.
             let done = if later.is_empty() && verified < VERIFIED_INLINE {
                 understanding.understand(frame, dialect, true, &mut results)
@@ -205,14 +228,17 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             }
         });
         let broken = cut.err();
-        self.ended |= broken.is_some();
+        self.ended |= broken.is_some() || faults.are_too_many(&results);
         if later.is_empty() {
             results.extend(broken.map(Err));
         } else {
             let understanding = understanding.clone();
             let work = move || {
-                let mut results = Vec::new();
+                let (mut results, mut faults) = (Vec::new(), Faults::default());
                 for frame in later {
+                    if faults.are_too_many(&results) {
+                        break;
+                    }
                     understanding.understand(&frame, dialect, false, &mut results);
                 }
                 results.extend(broken.map(Err));
@@ -221,5 +247,52 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             self.elsewhere = Some(platform::offload(work).boxed());
         }
         results
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use libp2p::identity::Keypair;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::{framing::append_frame, generated::CpcMessage};
+
+    /// What comes of a stream of so many bad frames and a good one behind them: faults, good frames, and unread bytes.
+    fn read(bad: &[u8], count: usize) -> (usize, usize, u64) {
+        let keys = Keypair::generate_ed25519();
+        let (local, neighbour) = (keys.public().to_peer_id(), PeerId::random());
+        let sealing = Arc::new(SealingKey::of(&keys).expect("an Ed25519 key"));
+        let understanding = Understanding::new(neighbour, local, sealing, 1 << 16);
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            append_frame(&mut bytes, bad);
+        }
+        append_frame(&mut bytes, &CpcMessage { nonce: 7, ..CpcMessage::default() }.encode_to_vec());
+        let length = bytes.len() as u64;
+        let limits = Limits { max_frame: 1 << 17, max_payload: 1 << 16, serves_mail: false };
+        let mut reader = Reader::new(futures::io::Cursor::new(bytes), Dialect::Plain, limits);
+        let (mut faults, mut good) = (0, 0);
+        while let Some(read) = platform::block_on(poll_fn(|context| reader.poll(context, &understanding))) {
+            let faulty = read.results.iter().filter(|result| result.is_err()).count();
+            faults += faulty;
+            good += read.results.len() - faulty;
+        }
+        (faults, good, length - reader.stream.position())
+    }
+
+    #[test]
+    fn a_stream_of_faults_is_not_read_on() {
+        // Understood where they are read, and elsewhere: four take their time, the others wait behind them.
+        let bad = [0xff];
+        assert_eq!(read(&bad, MAX_FAULTS / 2), (MAX_FAULTS / 2, 1, 0));
+        let (faults, good, unread) = read(&bad, 1_000_000);
+        assert!(faults <= MAX_FAULTS + VERIFIED_INLINE + 1, "{faults}");
+        assert_eq!(good, 0);
+        assert!(unread > 1_000_000, "{unread}");
+        // No frame is empty.
+        assert_eq!(read(&[], 10), (1, 0, 0));
     }
 }

@@ -36,10 +36,11 @@ use crate::{
     core::{Now, Output, random::Random},
     event::RejectReason,
     frame::{Passing, Post, PostId, SpreadNote, Topic},
-    message::{GroupName, Priority},
+    message::Priority,
     peer::{PropagationStats, StrategyStats},
 };
 
+use carrying::{MAX_CARRIED, MAX_REFUSED, Places};
 use missing::Missing;
 use neighbours::Neighbour;
 use posts::{Posts, is_over};
@@ -71,7 +72,9 @@ pub(crate) struct Spread {
     topics: BTreeMap<Topic, Duration>,
     neighbours: BTreeMap<PeerId, Neighbour>,
     /// Groups whose posts pass here though this node is no member.
-    carried: BTreeSet<GroupName>,
+    carried: Places,
+    /// Those for which there was no place.
+    refused: Places,
     posts: Posts,
     trees: Trees,
     missing: Missing,
@@ -91,7 +94,8 @@ impl Spread {
             config: config.propagation.clone(),
             topics: BTreeMap::from([(Topic::All, Duration::ZERO)]),
             neighbours: BTreeMap::new(),
-            carried: BTreeSet::new(),
+            carried: Places::new(MAX_CARRIED),
+            refused: Places::new(MAX_REFUSED),
             posts: Posts::new(&config.propagation, config.limits.duplicate_cache),
             trees: Trees::default(),
             missing: Missing::default(),

@@ -7,14 +7,20 @@
 //!
 //! Who carries a post verifies it, remembers it and hands it on like any other; its app doesn't see it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Neighbour, Now, PeerId, Post, Spread, Topic};
 use crate::{frame::Beyond, message::GroupName};
 
-/// Groups that a node carries without being a member. Those that come when it carries so many stay as they are: their
-/// posts end here.
+/// Groups that a node carries without being a member, a quarter at most for one neighbour's sake. Those that come when it
+/// carries so many wait until there is a place: until then their posts end here. Of so many a neighbour's note tells, too, so that it fits into a frame.
 pub(super) const MAX_CARRIED: usize = 128;
+
+/// Groups that wait for a place, again a quarter at most for one neighbour's sake. Those beyond have to be told of anew.
+pub(super) const MAX_REFUSED: usize = 4 * MAX_CARRIED;
 
 /// What a neighbour reaches of a group that it is no member of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,47 @@ impl Reach {
     fn leads_beyond(&self, author: &PeerId, gets_it_anyway: impl Fn(&PeerId) -> bool) -> bool {
         let mut others = self.members.iter().filter(|(member, _)| member != author);
         others.any(|(member, _)| self.members.len() >= Beyond::MAX_MEMBERS || !gets_it_anyway(member))
+    }
+}
+
+/// Room for groups, of which one neighbour has its share and not all.
+pub(super) struct Places {
+    most: usize,
+    /// With the neighbour by which all their members are reached, when there is only one.
+    taken: BTreeMap<GroupName, Option<PeerId>>,
+}
+
+impl Places {
+    /// So many, of which one neighbour may be the only reason for a quarter.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, taken: BTreeMap::new() }
+    }
+
+    pub(super) fn contains(&self, group: &GroupName) -> bool {
+        self.taken.contains_key(group)
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken.len() >= self.most
+    }
+
+    fn names(&self) -> Vec<GroupName> {
+        self.taken.keys().cloned().collect()
+    }
+
+    /// Gives a group a place, when there is one. `only_by` is the neighbour without which nobody would be reached of it.
+    fn take(&mut self, group: &GroupName, only_by: Option<PeerId>) -> bool {
+        let share = only_by.map_or(0, |_| self.taken.values().filter(|by| **by == only_by).count());
+        let is_free = !self.is_full() && share < self.most / 4;
+        if is_free {
+            self.taken.insert(group.clone(), only_by);
+        }
+        is_free
+    }
+
+    /// Takes a group's place away. Answers for whom it was, if it had one.
+    fn free(&mut self, group: &GroupName) -> Option<Option<PeerId>> {
+        self.taken.remove(group)
     }
 }
 
@@ -96,42 +143,94 @@ impl Spread {
 
     /// Tells each neighbour what it reaches by this node now, where that is not what it was told.
     pub(super) fn tell_of_members(&mut self, now: Now, groups: impl IntoIterator<Item = GroupName>) {
-        for group in groups {
-            let ways = self.ways_to_members(&group);
-            let topic = Topic::Group(group.clone());
-            let may = !ways.is_empty()
-                && !self.topics.contains_key(&topic)
-                && (self.carried.len() < MAX_CARRIED || self.carried.contains(&group));
-            if may {
-                self.carried.insert(group.clone());
-            } else if self.carried.remove(&group) && !self.topics.contains_key(&topic) {
-                self.trees.forget_topic(&topic);
+        // Places are free before they are given: first come groups that nobody is reached of, last those that are new.
+        let turn = |group: &GroupName| match () {
+            () if !self.may_be_carried(group) => 0,
+            () if self.carried.contains(group) => 1,
+            () => 2,
+        };
+        let mut groups = groups.into_iter().map(|group| (turn(&group), group)).collect::<Vec<_>>();
+        groups.sort_unstable();
+        let (mut freed, mut outgrown) = (false, BTreeSet::new());
+        for (_, group) in groups {
+            freed |= self.consider(now, &group, &mut outgrown);
+        }
+        let refused = if freed { self.refused.names() } else { Vec::new() };
+        for group in refused {
+            if self.carried.is_full() {
+                break;
             }
-            for (peer, neighbour) in self.neighbours.iter_mut().filter(|(_, neighbour)| neighbour.greeted) {
-                let ways = if may { &ways[..] } else { &[] };
-                let (members, since) = nearest(ways, peer, self.config.max_carriers);
-                if neighbour.told.get(&group).map_or(&[][..], |told| &told[..]) == members {
-                    continue;
-                }
-                if members.is_empty() {
-                    neighbour.told.remove(&group);
-                } else {
-                    neighbour.told.insert(group.clone(), members.clone());
-                }
-                let since = now.since_start.saturating_sub(since);
-                neighbour.note.beyond.retain(|beyond| beyond.group != group);
-                neighbour.note.beyond.push(Beyond { group: group.clone(), since, members });
-                self.noted.insert(*peer);
-            }
+            self.consider(now, &group, &mut outgrown);
+        }
+        for peer in outgrown {
+            self.tell_how_things_are(now, peer);
         }
     }
 
-    /// What a neighbour that is greeted anew has to be told.
-    pub(super) fn carried_for(&mut self, now: Now, peer: PeerId) {
+    /// Whether somebody is reached of a group, and this node is none of it.
+    fn may_be_carried(&self, group: &GroupName) -> bool {
+        let topic = Topic::Group(group.clone());
+        let leads = |neighbour: &Neighbour| {
+            neighbour.heard && (neighbour.topics.contains_key(&topic) || neighbour.beyond.contains_key(group))
+        };
+        !self.topics.contains_key(&topic) && self.neighbours.values().any(leads)
+    }
+
+    /// Carries a group or lets it be, and tells each neighbour that is not told yet. Answers whether others may have got room
+    /// by it. What neighbours can't be told of any more is left to the caller.
+    fn consider(&mut self, now: Now, group: &GroupName, outgrown: &mut BTreeSet<PeerId>) -> bool {
+        let ways = if self.may_be_carried(group) { self.ways_to_members(group) } else { Vec::new() };
+        let before = self.carried.free(group);
+        self.refused.free(group);
+        let by = ways.first().map(|first| Some(first.by).filter(|by| ways.iter().all(|way| way.by == *by)));
+        let may = by.is_some_and(|by| self.carried.take(group, by));
+        if let Some(by) = by
+            && !may
+        {
+            // Past that bound it is heard of when its members say something again.
+            self.refused.take(group, by);
+        }
+        if before.is_some() && !may && !self.is_member(&Topic::Group(group.clone())) {
+            self.trees.forget_topic(&Topic::Group(group.clone()));
+        }
+        for (peer, neighbour) in self.neighbours.iter_mut().filter(|(_, neighbour)| neighbour.greeted) {
+            let ways = if may { &ways[..] } else { &[] };
+            let (members, since) = nearest(ways, peer, self.config.max_carriers);
+            if neighbour.told.get(group).map_or(&[][..], |told| &told[..]) == members {
+                continue;
+            }
+            if members.is_empty() {
+                neighbour.told.remove(group);
+            } else {
+                neighbour.told.insert(group.clone(), members.clone());
+            }
+            neighbour.note.beyond.retain(|beyond| beyond.group != *group);
+            if neighbour.note.hello && members.is_empty() {
+                // All that is not said is over.
+                continue;
+            }
+            if neighbour.note.beyond.len() >= MAX_CARRIED {
+                outgrown.insert(*peer);
+                continue;
+            }
+            let since = now.since_start.saturating_sub(since);
+            neighbour.note.beyond.push(Beyond { group: group.clone(), since, members });
+            self.noted.insert(*peer);
+        }
+        before.is_some_and(|before| !may || by != Some(before))
+    }
+
+    /// What a neighbour has to be told for which nothing counts that it was told before: because it is greeted anew, or more
+    /// has changed than it could be told of, slow as it is.
+    pub(super) fn tell_how_things_are(&mut self, now: Now, peer: PeerId) {
+        let joined = self.joined(now);
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            (neighbour.note.hello, neighbour.note.joined) = (true, joined);
+            neighbour.note.left.clear();
+            self.noted.insert(peer);
             neighbour.told.clear();
             neighbour.note.beyond.clear();
-            self.tell_of_members(now, self.carried.clone());
+            self.tell_of_members(now, self.carried.names());
         }
     }
 

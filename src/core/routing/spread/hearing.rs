@@ -90,33 +90,34 @@ impl Spread {
     }
 
     fn tell_all(&mut self, now: Now, write: impl Fn(&mut SpreadNote)) {
-        let (topics, mut told) = (self.joined(now), Vec::new());
+        let (topics, mut told, mut outgrown) = (self.joined(now), Vec::new(), Vec::new());
         for (peer, neighbour) in self.neighbours.iter_mut().filter(|(_, neighbour)| neighbour.greeted) {
             let note = &mut neighbour.note;
-            if note.hello || note.joined.len() + note.left.len() >= SpreadNote::MAX_TOPICS {
-                // More has changed than a slow neighbour could be told of: it hears how things are.
-                (note.hello, note.joined) = (true, topics.clone());
-                note.left.clear();
+            if note.hello {
+                // All that is not said is over.
+                note.joined.clone_from(&topics);
+            } else if note.joined.len() + note.left.len() >= SpreadNote::MAX_TOPICS {
+                outgrown.push(*peer);
             } else {
                 write(note);
             }
             told.push(*peer);
         }
         self.noted.extend(told);
+        for peer in outgrown {
+            self.tell_how_things_are(now, peer);
+        }
     }
 
     fn greet(&mut self, now: Now, peer: PeerId) {
-        let joined = self.joined(now);
         if let Some(neighbour) = self.neighbours.get_mut(&peer).filter(|neighbour| !neighbour.greeted) {
             neighbour.greeted = true;
-            (neighbour.note.hello, neighbour.note.joined) = (true, joined);
-            self.noted.insert(peer);
-            self.carried_for(now, peer);
+            self.tell_how_things_are(now, peer);
         }
     }
 
     /// What this node takes part in, and for how long.
-    fn joined(&self, now: Now) -> Vec<(Topic, Duration)> {
+    pub(super) fn joined(&self, now: Now) -> Vec<(Topic, Duration)> {
         self.topics.iter().map(|(topic, at)| (topic.clone(), now.since_start.saturating_sub(*at))).collect()
     }
 

@@ -8,6 +8,10 @@ use super::{
     super::{Passing, SpreadNote, simulation::Net, simulation::peer},
     *,
 };
+use crate::{
+    frame::{Content, ControlContent},
+    wire,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -174,22 +178,78 @@ fn a_node_that_becomes_a_member_hears_from_then_on() {
     assert!(net.got(0, &again) && !net.got(1, &again));
 }
 
+/// Members of many groups (0 to 4) around one node that carries (5), and two more neighbours of that (6 and 7).
+fn crowded() -> Net {
+    let mut net = Net::new(6, 8, |_| {});
+    for node in [0, 1, 2, 3, 4, 6, 7] {
+        net.connect(5, node);
+    }
+    for member in 0..4 {
+        for number in 0..MAX_CARRIED / 4 {
+            net.join(member, &format!("group-{member}-{number}"));
+        }
+    }
+    net.pass(SECOND);
+    assert!(net.spread(5).carried.is_full());
+    net
+}
+
 #[test]
-fn more_groups_than_a_node_carries_leave_the_others_alone() {
+fn a_group_that_found_no_place_gets_one_when_another_goes() {
+    let named = |name: &str| Topic::Group(name.parse().expect("a name"));
+    let mut net = crowded();
+    net.join(6, "readers");
+    net.join(7, "readers");
+    net.pass(SECOND);
+    assert_eq!(net.post(6, group(), Passing::Gossip), None, "that one came too late");
+    net.join(6, "group-0-0");
+    net.pass(SECOND);
+    let carried = net.post(6, named("group-0-0"), Passing::Gossip).expect("taken");
+    net.pass(SECOND);
+    assert!(net.got(0, &carried), "the others are left alone");
+
+    net.leave(1, "group-1-0");
+    net.pass(SECOND);
+    let post = net.post(6, group(), Passing::Gossip).expect("there is a place");
+    net.pass(SECOND);
+    assert!(net.got(7, &post));
+}
+
+#[test]
+fn of_one_note_places_are_freed_before_they_are_given() {
+    let mut net = crowded();
+    let name = |name: &str| name.parse::<GroupName>().expect("a name");
+    // By their names the new one would come first.
+    let joined = vec![(Topic::Group(name("a-new-one")), SECOND)];
+    let note = SpreadNote { joined, left: vec![name("group-0-0")], ..SpreadNote::default() };
+    let now = net.now;
+    net.spread(5).hear(now, peer(0), false, note);
+    assert!(net.spread(5).carried.contains(&name("a-new-one")));
+}
+
+#[test]
+fn one_neighbour_takes_a_quarter_of_the_places_and_more_only_with_others() {
     let mut net = chain(3, |_| {});
-    for number in 0..MAX_CARRIED + 10 {
+    for number in 0..MAX_CARRIED {
         net.join(0, &format!("group-{number}"));
     }
     net.join(0, "readers");
     net.pass(SECOND);
-    net.join(2, "group-0");
+    assert_eq!(net.spread(1).carried.names().len(), MAX_CARRIED / 4);
+    assert_eq!(net.spread(1).refused.names().len(), MAX_CARRIED + 1 - MAX_CARRIED / 4);
+    // Somebody else waits for its posts.
     net.join(2, "readers");
     net.pass(SECOND);
-    let named = |name: &str| Topic::Group(name.parse().expect("a name"));
-    let carried = net.post(2, named("group-0"), Passing::Gossip).expect("taken");
+    let post = net.post(2, group(), Passing::Gossip).expect("taken");
     net.pass(SECOND);
-    assert!(net.got(0, &carried));
-    assert_eq!(net.post(2, named("readers"), Passing::Gossip), None, "that one came too late");
+    assert!(net.got(0, &post));
+    // A group that is no more by this neighbour alone leaves its place to another.
+    net.join(2, "group-0");
+    net.pass(SECOND);
+    assert_eq!(net.spread(1).carried.names().len(), MAX_CARRIED / 4 + 2);
+    net.cut(0, 1);
+    assert_eq!(net.spread(1).carried.names().len(), 2);
+    assert!(net.spread(1).refused.names().is_empty());
 }
 
 #[test]
@@ -214,10 +274,55 @@ fn what_a_neighbour_claims_is_bounded_and_this_node_is_never_beyond_itself() {
             .iter()
             .all(|(topic, _)| ![2000, 2001, 2002].map(|number| Topic::Group(name(number))).contains(topic))
     );
-    assert_eq!(spread.carried.len(), MAX_CARRIED);
+    assert_eq!(spread.carried.names().len(), MAX_CARRIED / 4);
     let gone = (0..1000).map(|number| beyond(number, vec![]));
     spread.hear(now, peer(1), false, SpreadNote { beyond: gone.collect(), ..SpreadNote::default() });
-    assert!(spread.carried.is_empty());
+    assert!(spread.carried.names().is_empty() && spread.refused.names().is_empty());
+}
+
+#[test]
+fn a_neighbour_that_takes_no_note_is_told_how_things_are() {
+    let mut net = chain(3, |_| {});
+    let (now, name) = (net.now, |number: usize| format!("group-{number}").parse::<GroupName>().expect("a name"));
+    let joined = |number| vec![(Topic::Group(name(number)), SECOND)];
+    for number in 0..3 * MAX_CARRIED {
+        let left = if number < 10 { Vec::new() } else { vec![name(number - 10)] };
+        let note = SpreadNote { joined: joined(number), left, ..SpreadNote::default() };
+        net.spread(1).hear(now, peer(0), false, note);
+        // Nobody takes what node 2 is to be told.
+        assert!(net.spread(1).neighbours[&peer(2)].note.beyond.len() <= MAX_CARRIED);
+    }
+    let note = std::mem::take(&mut net.spread(1).neighbours.get_mut(&peer(2)).expect("a neighbour").note);
+    assert!(note.hello, "it has outgrown what may be told");
+    let frame = wire::control_frame(ControlContent::Spread(note));
+    let Content::Spread(note) = wire::decode(&frame, peer(1), 0).expect("it can be read").content else {
+        panic!("a note")
+    };
+    net.spread(2).hear(now, peer(1), false, note);
+    let told = net.spread(1).neighbours[&peer(2)].told.clone();
+    let heard = &net.spread(2).neighbours[&peer(1)].beyond;
+    let heard = heard.iter().map(|(group, reach)| (group.clone(), reach.members.clone()));
+    assert_eq!(told, heard.collect::<BTreeMap<_, _>>());
+    assert_eq!(told.len(), 10);
+}
+
+#[test]
+fn who_hears_anew_what_a_neighbour_takes_part_in_hears_what_it_reaches_too() {
+    let mut net = chain(3, |_| {});
+    net.join(0, "readers");
+    net.pass(SECOND);
+    let now = net.now;
+    for number in 0..=SpreadNote::MAX_TOPICS {
+        // Nobody takes what node 2 is to be told.
+        let name = format!("group-{number}").parse::<GroupName>().expect("a name");
+        net.spread(1).join(now, name.clone());
+        net.spread(1).leave(now, &name);
+    }
+    let note = std::mem::take(&mut net.spread(1).neighbours.get_mut(&peer(2)).expect("a neighbour").note);
+    assert!(note.hello && note.left.is_empty());
+    net.spread(2).hear(now, peer(1), false, note);
+    let reached = net.spread(2).neighbours[&peer(1)].beyond.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(reached, ["readers"]);
 }
 
 /// How far each node is from one.
