@@ -135,13 +135,14 @@ impl Core {
             Input::Written { peer, link, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
                 self.routing.outbox.written(now, peer, link, priority, count);
+                self.mail_may_have_room();
                 self.deliver_mail(now, peer);
             }
             Input::Lost { peer, link, priority, count } => {
                 self.health.stats.messages_failed +=
                     self.routing.outbox.lost(peer, link, priority, count, &mut self.out);
                 self.routing.spread.lost(now, peer);
-                self.mail_may_be_lost(&peer);
+                self.mail_lane_broke(now, peer);
                 self.deliver_mail(now, peer);
             }
             Input::Unsupported { peer } => {

@@ -22,6 +22,9 @@ use crate::{
 const LETTERS: u32 = 64;
 const BYTES: u32 = 512 * 1024;
 
+/// What one note to a mailbox names, letters and so authors.
+const MOST_TAKEN: usize = 2 * LETTERS as usize;
+
 /// When a letter could not be taken, it is asked for again after so long.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -150,6 +153,10 @@ impl Collector {
         // In a later run it comes again, and is known.
         let Some(mailbox) = self.mailboxes.get_mut(mailbox).filter(|mailbox| mailbox.run == run) else { return };
         mailbox.due = true;
+        if mailbox.taken.len() >= MOST_TAKEN {
+            // It has not been told of all these for several runs. The mailbox keeps it, and it comes again.
+            return;
+        }
         mailbox.taken.push(slot);
         if let Some(MessageId { sender, nonce }) = letter {
             self.collected += 1;
@@ -157,9 +164,9 @@ impl Collector {
         }
     }
 
-    /// What mailboxes are to be told.
-    pub(crate) fn take_notes(&mut self) -> Vec<(PeerId, ToMailbox)> {
-        let due = self.mailboxes.iter_mut().filter(|(_, mailbox)| mailbox.due);
+    /// What mailboxes are to be told; those for which there is no room now are told at a later call.
+    pub(crate) fn take_notes(&mut self, has_room: impl Fn(&PeerId) -> bool) -> Vec<(PeerId, ToMailbox)> {
+        let due = self.mailboxes.iter_mut().filter(|(peer, mailbox)| mailbox.due && has_room(peer));
         let notes = due.map(|(peer, mailbox)| {
             mailbox.due = false;
             let taken = std::mem::take(&mut mailbox.taken);
@@ -187,8 +194,8 @@ impl Collector {
 }
 
 // A note never names more than a mailbox reads.
-const _: () = assert!(LETTERS as usize <= Collect::MAX_TAKEN);
-const _: () = assert!(LETTERS as usize <= Collect::MAX_CONFIRMATIONS);
+const _: () = assert!(MOST_TAKEN <= Collect::MAX_TAKEN);
+const _: () = assert!(MOST_TAKEN <= Collect::MAX_CONFIRMATIONS);
 
 #[cfg(test)]
 mod tests {
@@ -207,7 +214,7 @@ mod tests {
 
     /// What the one mailbox is told.
     fn told(collector: &mut Collector) -> Option<Taking> {
-        let mut notes = collector.take_notes();
+        let mut notes = collector.take_notes(|_| true);
         assert!(notes.len() <= 1);
         notes.pop().map(|(_, note)| match note {
             ToMailbox::Collect(taking) => *taking,

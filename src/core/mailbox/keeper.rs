@@ -274,15 +274,22 @@ impl Keeper {
 
 /// What leaves.
 impl Keeper {
-    /// What neighbours are to be told: answers to deposits, and as much of what is kept for them as they take.
-    pub(crate) fn take_notes(&mut self) -> Vec<(PeerId, ControlContent)> {
+    /// What neighbours are to be told: answers to deposits, and as much of what is kept for them as they take. `room` says
+    /// how many letters may be handed to a neighbour now; for whom there is none, it is asked again at the next call.
+    pub(crate) fn take_notes(&mut self, room: impl Fn(&PeerId) -> usize) -> Vec<(PeerId, ControlContent)> {
         let answers = std::mem::take(&mut self.answers);
         let mut notes =
             answers.into_iter().map(|(peer, answers)| (peer, ControlContent::Answers(answers))).collect::<Vec<_>>();
         for peer in std::mem::take(&mut self.due) {
             let (Some(door), Some(slots)) = (self.doors.get_mut(&peer), self.for_peer.get(&peer)) else { continue };
+            let mut room = room(&peer);
             for slot in slots.range(door.next()..) {
                 let Some(entry) = self.entries.get(slot).filter(|entry| entry.stored) else { break };
+                if room == 0 {
+                    self.due.insert(peer);
+                    break;
+                }
+                room -= 1;
                 if !door.hand_over(*slot, entry.row.sealed.len()) {
                     break;
                 }

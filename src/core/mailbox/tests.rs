@@ -8,7 +8,7 @@ use super::super::{Input, PeerFacts, tests::Bench};
 use super::*;
 use crate::{
     event::NetworkEvent,
-    frame::{Addressing, Content, Deposit, Incoming, Rejection, Taking},
+    frame::{Addressing, Collect, Content, ControlContent, Deposit, Incoming, Rejection, Taking},
     message::Priority,
     receipt::{QueueReason, ReceiptState},
 };
@@ -191,4 +191,60 @@ fn an_answer_to_what_was_never_asked_is_an_offence_and_a_late_one_is_not() {
     assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run))), 0, "it can't look inside");
     assert_eq!(bench.core.rejections()["wrong_seal"], 1);
     assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run + 1))), 1);
+}
+
+#[test]
+fn a_neighbour_that_reads_nothing_gets_the_same_letters_ever_more_rarely() {
+    let mut bench = Bench::new(|config| config.mailbox.serve = true);
+    let (alice, bob) = (peer(), peer());
+    let (from, _) = bench.open(alice, false, None);
+    let (link, _) = bench.open(bob, false, None);
+    for ticket in 0..300 {
+        let deposited = crate::frame::Deposited {
+            number: ticket,
+            ticket,
+            recipient: bob,
+            keep_for: HOUR,
+            sealed: vec![0; 300].into(),
+        };
+        hears(&mut bench, (alice, from), Mail::Deposited(deposited));
+    }
+    let pieces = |outputs: &[Output]| {
+        let is_piece = |output: &&Output| matches!(output, Output::Control { content: ControlContent::Piece(_), .. });
+        outputs.iter().filter(is_piece).count()
+    };
+    let collect = |run| {
+        let (taken, confirmations) = (Vec::new(), Vec::new());
+        Mail::Collect(Collect { run, letters: 64, bytes: 1 << 20, taken, confirmations })
+    };
+    let outputs = hears(&mut bench, (bob, link), collect(1));
+    assert_eq!(pieces(&outputs), 64);
+    let lost = |bench: &mut Bench| bench.handle(Input::Lost { peer: bob, link, priority: Priority::Medium, count: 64 });
+    let (mut handed, mut outputs) = (0, lost(&mut bench));
+    let until = bench.now.since_start + Duration::from_secs(60);
+    while bench.now.since_start < until {
+        let count = pieces(&outputs);
+        handed += count;
+        outputs = if count > 0 { lost(&mut bench) } else { bench.pass(Duration::from_millis(500)) };
+    }
+    // After 1, 3, 7, 15, 31 seconds.
+    assert_eq!(handed, 5 * 64);
+
+    // One that says something meanwhile is not served the quicker, but not forgotten either.
+    assert_eq!(pieces(&hears(&mut bench, (bob, link), collect(2))), 0);
+    assert_eq!(pieces(&bench.pass(Duration::from_secs(30))), 64);
+}
+
+#[test]
+fn what_a_neighbour_has_not_read_stalls_its_mail_until_it_was_written() {
+    let mut bench = Bench::new(|config| config.mailbox.patience = Duration::ZERO);
+    let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
+    bench.handle(Input::Written { peer: mailbox, link, priority: Priority::High, count: 9, bytes: 9 });
+    for nonce in 0..256 {
+        bench.send(mailbox, 1000 + nonce, Priority::Medium);
+    }
+    assert!(deposits(&send(&mut bench, away, 1, None)).is_empty());
+    assert!(deposits(&bench.pass(Duration::from_secs(1))).is_empty());
+    let written = Input::Written { peer: mailbox, link, priority: Priority::Medium, count: 1, bytes: 9 };
+    assert_eq!(deposits(&bench.handle(written)).len(), 1);
 }

@@ -36,7 +36,7 @@ impl Bench {
             sealed: vec![u8::try_from(ticket).unwrap_or(0); bytes].into(),
         };
         self.keeper.deposit(self.now, from, deposited, &mut self.journal);
-        answers(self.keeper.take_notes(), from)
+        answers(self.keeper.take_notes(|_| usize::MAX), from)
     }
 
     fn collect(&mut self, peer: PeerId, run: u32, taken: &[u64], confirmations: Vec<(PeerId, Bytes)>) -> Vec<Kept> {
@@ -46,7 +46,7 @@ impl Bench {
     }
 
     fn pieces(&mut self, peer: PeerId) -> Vec<Kept> {
-        pieces(self.keeper.take_notes(), peer)
+        pieces(self.keeper.take_notes(|_| usize::MAX), peer)
     }
 
     /// The disk has everything.
@@ -189,7 +189,7 @@ fn accepted_is_stored_and_only_what_is_stored_is_handed_over() {
     assert!(bench.deposit(alice, bob, 1, 300).is_empty(), "not yet");
     assert!(bench.pieces(bob).is_empty());
     bench.stored();
-    let notes = bench.keeper.take_notes();
+    let notes = bench.keeper.take_notes(|_| usize::MAX);
     assert_eq!(answers(notes.clone(), alice), [Ok(HOUR)]);
     let handed = notes.into_iter().filter(|(to, _)| *to == bob).collect();
     assert_eq!(slots(&pieces(handed, bob)), [1]);
@@ -199,7 +199,7 @@ fn accepted_is_stored_and_only_what_is_stored_is_handed_over() {
     let full = Some("no space".to_owned());
     bench.journal.reported(1, full.clone(), &mut Vec::new());
     bench.keeper.reported(bench.now, 1, true, &mut bench.journal);
-    assert_eq!(answers(bench.keeper.take_notes(), alice), refused(Refusal::NotStored));
+    assert_eq!(answers(bench.keeper.take_notes(|_| usize::MAX), alice), refused(Refusal::NotStored));
     assert_eq!(bench.deposit(alice, bob, 3, 300), refused(Refusal::NotStored));
     assert_eq!(bench.keeper.stats().letters, 1, "what was accepted stays");
 }
@@ -210,7 +210,7 @@ fn what_is_over_goes_and_a_restart_changes_nothing() {
     let (alice, bob) = (peer(), peer());
     bench.deposit(alice, bob, 1, 300);
     bench.stored();
-    let granted = answers(bench.keeper.take_notes(), alice);
+    let granted = answers(bench.keeper.take_notes(|_| usize::MAX), alice);
     assert_eq!(granted, [Ok(Duration::from_secs(120))], "no longer than this mailbox keeps anything");
     let rows = [(
         7,
