@@ -355,11 +355,8 @@ fn keep_for(config: &MailboxConfig, now: Now, mailbox: &PeerId, message: &Outgoi
             let lived = now.since_start.saturating_sub(message.accepted_at) + message.slept;
             ttl.checked_sub(lived).filter(|left| !left.is_zero())
         }
-        None => match kept {
-            // All copies end together.
-            Some(kept) => kept.until.checked_sub(now.since_start).filter(|left| !left.is_zero()),
-            None => Some(config.keep_for),
-        },
+        // Whatever another mailbox has promised: it may promise next to nothing, to be the only one.
+        None => Some(config.keep_for),
     }
 }
 

@@ -248,3 +248,16 @@ fn what_a_neighbour_has_not_read_stalls_its_mail_until_it_was_written() {
     let written = Input::Written { peer: mailbox, link, priority: Priority::Medium, count: 1, bytes: 9 };
     assert_eq!(deposits(&bench.handle(written)).len(), 1);
 }
+
+#[test]
+fn a_mailbox_that_keeps_nothing_for_long_does_not_keep_others_from_it() {
+    let mut bench = Bench::new(|config| config.mailbox.copies = 2);
+    let (away, (first, link, _)) = (peer(), mailbox(&mut bench));
+    send(&mut bench, away, 1, None);
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    let shortly = Answer { number: left[0].1.number, kept_for: Ok(Duration::from_millis(1)) };
+    hears(&mut bench, (first, link), Mail::Answers(vec![shortly]));
+    let (second, _, outputs) = mailbox(&mut bench);
+    let [(at, deposit)] = &deposits(&outputs)[..] else { panic!("one deposit: {outputs:?}") };
+    assert_eq!((*at, deposit.keep_for), (second, bench.core.settings.config.mailbox.keep_for));
+}
