@@ -205,8 +205,8 @@ impl Depositor {
         self.due.insert(lost.recipient);
         if let Some(progress) = away.at.get_mut(mailbox) {
             let after = &mut progress.after[lost.lane];
-            *after = after
-                .map_or(lost.nonce.checked_sub(1), |after| lost.nonce.checked_sub(1).map(|before| before.min(after)));
+            // `None` is from the first on: nothing that is taken back moves it up again.
+            *after = after.and_then(|after| lost.nonce.checked_sub(1).map(|before| before.min(after)));
         }
     }
 }

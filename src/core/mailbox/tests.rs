@@ -261,3 +261,16 @@ fn a_mailbox_that_keeps_nothing_for_long_does_not_keep_others_from_it() {
     let [(at, deposit)] = &deposits(&outputs)[..] else { panic!("one deposit: {outputs:?}") };
     assert_eq!((*at, deposit.keep_for), (second, bench.core.settings.config.mailbox.keep_for));
 }
+
+#[test]
+fn all_that_was_on_its_way_is_left_again_from_the_first_on() {
+    let mut bench = Bench::new(|_| {});
+    let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
+    (0..3).for_each(|nonce| drop(send(&mut bench, away, nonce, None)));
+    let nonces = |outputs: &[Output]| {
+        deposits(outputs).iter().map(|(_, deposit)| deposit.letter.nonce).collect::<Vec<_>>()
+    };
+    assert_eq!(nonces(&bench.pass(Duration::from_secs(3))), [0, 1, 2]);
+    bench.handle(Input::Lost { peer: mailbox, link, priority: Priority::Medium, count: 3 });
+    assert_eq!(nonces(&bench.pass(Duration::from_secs(2))), [0, 1, 2]);
+}
