@@ -5,7 +5,7 @@
 //! asked for again, so order holds.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     time::Duration,
 };
 
@@ -32,8 +32,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Mailbox {
     run: u32,
-    /// Slots handed over in this run that it was not told of.
-    under_way: usize,
+    /// Slots handed over in this run of which it was not told that they are taken.
+    under_way: BTreeSet<u64>,
     taken: Vec<u64>,
     arrived: BTreeMap<PeerId, Ranges>,
     /// It has to be told.
@@ -104,23 +104,26 @@ impl Collector {
         self.mailboxes.values().filter_map(|mailbox| mailbox.again_at).min()
     }
 
-    /// Something was handed over. Whether it is looked at: what is of an earlier run comes again.
+    /// Something was handed over. Whether it is looked at: what is of another run comes again in this one, and what came
+    /// before by another connection is here. A mailbox of which identify has not told yet may answer an earlier life of
+    /// this node: what it has is asked for when it is known.
     ///
     /// # Errors
-    /// When it was not asked for.
+    /// When no honest mailbox hands it over.
     pub(crate) fn came(&mut self, mailbox: &PeerId, piece: &Piece) -> Result<bool, Rejection> {
         let unsolicited = |detail: &str| Rejection::new(RejectReason::Unsolicited, detail);
-        let never = || unsolicited("mail that was never asked for");
-        let mailbox = self.mailboxes.get_mut(mailbox).ok_or_else(never)?;
-        if piece.run > mailbox.run || piece.run == 0 {
-            return Err(never());
+        if piece.run == 0 {
+            return Err(unsolicited("mail that was never asked for"));
         }
-        if piece.run < mailbox.run {
+        let Some(mailbox) = self.mailboxes.get_mut(mailbox).filter(|mailbox| mailbox.run == piece.run) else {
+            return Ok(false);
+        };
+        if !mailbox.under_way.insert(piece.slot) {
             return Ok(false);
         }
-        mailbox.under_way += 1;
         // Twice: letters whose time was over at the mailbox make room there, of which this side doesn't hear.
-        if mailbox.under_way > 2 * LETTERS as usize {
+        if mailbox.under_way.len() > 2 * LETTERS as usize {
+            mailbox.under_way.remove(&piece.slot);
             return Err(unsolicited("more mail at a time than was asked for"));
         }
         Ok(mailbox.again_at.is_none())
@@ -170,7 +173,7 @@ impl Collector {
         let notes = due.map(|(peer, mailbox)| {
             mailbox.due = false;
             let taken = std::mem::take(&mut mailbox.taken);
-            mailbox.under_way = mailbox.under_way.saturating_sub(taken.len());
+            taken.iter().for_each(|slot| drop(mailbox.under_way.remove(slot)));
             let arrived = std::mem::take(&mut mailbox.arrived).into_iter();
             let arrived = arrived.map(|(author, nonces)| (author, nonces.into_vec())).collect();
             let taking = Taking { run: mailbox.run, letters: LETTERS, bytes: BYTES, taken, arrived };
@@ -189,7 +192,8 @@ impl Collector {
         let Some(mailbox) = self.mailboxes.get_mut(mailbox) else { return };
         self.runs += 1;
         mailbox.run = self.runs;
-        (mailbox.under_way, mailbox.again_at, mailbox.due) = (0, None, true);
+        mailbox.under_way.clear();
+        (mailbox.again_at, mailbox.due) = (None, true);
     }
 }
 
@@ -225,13 +229,14 @@ mod tests {
     #[test]
     fn only_what_was_asked_for_is_taken() {
         let (mut collector, mailbox) = (Collector::new(1 << 40), PeerId::random());
-        assert!(collector.came(&mailbox, &piece(1, 1)).is_err(), "it was never asked");
+        assert_eq!(collector.came(&mailbox, &piece(1, 1)), Ok(false), "it answers an earlier life of this node");
         collector.found(mailbox);
         let Taking { run, letters, .. } = told(&mut collector).expect("it is asked");
-        assert!(collector.came(&mailbox, &piece(run + 1, 1)).is_err());
+        assert_eq!(collector.came(&mailbox, &piece(run + 1, 1)), Ok(false));
         assert!(collector.came(&mailbox, &piece(0, 1)).is_err());
         for slot in 0..2 * u64::from(letters) {
             assert_eq!(collector.came(&mailbox, &piece(run, slot)), Ok(true));
+            assert_eq!(collector.came(&mailbox, &piece(run, slot)), Ok(false), "the same by another connection");
         }
         let flood = collector.came(&mailbox, &piece(run, 999)).expect_err("more than asked for");
         assert_eq!(flood.reason, RejectReason::Unsolicited);
