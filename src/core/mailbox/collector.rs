@@ -173,7 +173,7 @@ impl Collector {
         let notes = due.map(|(peer, mailbox)| {
             mailbox.due = false;
             let taken = std::mem::take(&mut mailbox.taken);
-            taken.iter().for_each(|slot| drop(mailbox.under_way.remove(slot)));
+            mailbox.under_way.retain(|slot| !taken.contains(slot));
             let arrived = std::mem::take(&mut mailbox.arrived).into_iter();
             let arrived = arrived.map(|(author, nonces)| (author, nonces.into_vec())).collect();
             let taking = Taking { run: mailbox.run, letters: LETTERS, bytes: BYTES, taken, arrived };

@@ -268,10 +268,23 @@ fn all_that_was_on_its_way_is_left_again_from_the_first_on() {
     let mut bench = Bench::new(|_| {});
     let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
     (0..3).for_each(|nonce| drop(send(&mut bench, away, nonce, None)));
-    let nonces = |outputs: &[Output]| {
-        deposits(outputs).iter().map(|(_, deposit)| deposit.letter.nonce).collect::<Vec<_>>()
-    };
+    let nonces =
+        |outputs: &[Output]| deposits(outputs).iter().map(|(_, deposit)| deposit.letter.nonce).collect::<Vec<_>>();
     assert_eq!(nonces(&bench.pass(Duration::from_secs(3))), [0, 1, 2]);
     bench.handle(Input::Lost { peer: mailbox, link, priority: Priority::Medium, count: 3 });
     assert_eq!(nonces(&bench.pass(Duration::from_secs(2))), [0, 1, 2]);
+}
+
+#[test]
+fn a_node_that_has_stopped_has_no_deadline_in_the_past() {
+    let mut bench = Bench::new(|_| {});
+    let (away, _) = (peer(), mailbox(&mut bench));
+    send(&mut bench, away, 1, None);
+    let mut outputs = bench.handle(Input::Drain);
+    assert_eq!(deposits(&outputs).len(), 1, "at once, and nobody answers");
+    outputs.extend(bench.pass(bench.core.settings.config.delivery.drain_timeout));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Drained)));
+    bench.now.since_start += Duration::from_secs(60);
+    bench.handle(Input::Tick);
+    assert!(bench.core.next_deadline().is_none_or(|deadline| deadline >= bench.now.since_start));
 }
