@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     config::MailboxConfig,
+    event::RejectReason,
     frame::{Answer, Frame, Mail, NonceRange, Piece, Sealed, ToMailbox},
     message::{MessageId, Priority},
     peer::{ConnectionState, MailboxStats},
@@ -32,6 +33,10 @@ use collector::Collector;
 use depositor::Depositor;
 use keeper::Keeper;
 use pauses::Pauses;
+
+/// A letter without a time to live is not taken from a mailbox when it is older: no mailbox keeps anything for more than 30
+/// days, and a day is for clocks that differ. Of a sender that was forgotten meanwhile it would be shown again.
+const OLDEST: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// All that has to do with mailboxes.
 pub(super) struct Mailboxes {
@@ -230,6 +235,13 @@ impl Core {
 
     fn letter_came(&mut self, now: Now, from: (PeerId, LinkId), place: (u32, u64), frame: Frame) {
         let (id, (mailbox, link), (run, slot)) = (frame.id, from, place);
+        let written = frame.created_at.filter(|_| frame.ttl.is_none()).unwrap_or(now.unix_millis);
+        if Duration::from_millis(now.unix_millis.saturating_sub(written)) > OLDEST {
+            tracing::debug!(%mailbox, sender = %id.sender, "a letter that is older than any mailbox keeps one");
+            self.health.rejected(RejectReason::Expired);
+            self.mailboxes.collector.taken(&mailbox, run, slot, None);
+            return;
+        }
         let arrival = routing::Arrival {
             local: self.settings.local,
             neighbour: mailbox,

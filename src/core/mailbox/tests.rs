@@ -288,3 +288,33 @@ fn a_node_that_has_stopped_has_no_deadline_in_the_past() {
     bench.handle(Input::Tick);
     assert!(bench.core.next_deadline().is_none_or(|deadline| deadline >= bench.now.since_start));
 }
+
+#[test]
+fn a_letter_older_than_mailboxes_keep_any_is_not_shown_whoever_is_forgotten() {
+    let mut bench = Bench::new(|_| {});
+    bench.now.unix_millis = 2_000_000_000_000;
+    let (author, (mailbox, link, outputs)) = (peer(), mailbox(&mut bench));
+    let run = takings(&outputs)[0].1.run;
+    let letter = |bench: &Bench, nonce, days: u64, ttl| {
+        let frame = Frame {
+            id: MessageId { sender: author, nonce },
+            kind: crate::message::MessageKind::Event,
+            priority: Priority::Medium,
+            addressing: Addressing::Peer(bench.core.settings.local),
+            created_at: Some(bench.now.unix_millis - days * 24 * 3_600_000),
+            ttl,
+            hops: 0,
+            authenticity: crate::message::Authenticity::Signed,
+            payload: "hello".into(),
+        };
+        Mail::Piece(Piece { run, slot: nonce, confirmation: false, content: Sealed::Letter(frame) })
+    };
+    let long = Some(HOUR * 24 * 365);
+    for (nonce, days, ttl, shown) in [(1, 29, None, 1), (2, 32, None, 0), (3, 32, long, 1)] {
+        let mail = letter(&bench, nonce, days, ttl);
+        let outputs = hears(&mut bench, (mailbox, link), mail);
+        let delivered = outputs.iter().filter(|output| matches!(output, Output::Deliver(_))).count();
+        assert_eq!((delivered, &takings(&outputs)[0].1.taken[..]), (shown, &[nonce][..]));
+    }
+    assert_eq!(bench.core.rejections()["expired"], 1);
+}
