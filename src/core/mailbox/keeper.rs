@@ -27,6 +27,10 @@ use crate::{
 /// What is kept is looked through for what is over at least this often; when somebody comes for it, it is looked at too.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// Slots begin at the time, in milliseconds since the Unix epoch, shifted by so many bits: room for more letters in a
+/// millisecond than can come.
+const SLOTS_BITS: u32 = 20;
+
 /// Letters, and their bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Amount {
@@ -318,8 +322,9 @@ impl Keeper {
 
     /// Takes something new in, for which there is room.
     fn keep(&mut self, now: Now, row: MailRow, journal: &mut Journal) -> Key {
-        let slot = self.next_slot;
-        self.next_slot += 1;
+        // No slot is used twice, also where nothing is kept over a restart: a note that names one could free another's.
+        let slot = self.next_slot.max(now.unix_millis << SLOTS_BITS);
+        self.next_slot = slot + 1;
         if journal.is_on() {
             journal.add(Change::Insert(Shelf::Mail, slot, row.write()), Haste::Now);
             self.storing.push_back((journal.next_round(), slot));
