@@ -213,8 +213,11 @@ impl Core {
         match content {
             Sealed::Letter(frame) => self.letter_came(now, (mailbox, link), (run, slot), frame),
             Sealed::Arrival { by, nonces } => {
-                self.arrived_by_mail(now, by, &nonces);
-                self.mailboxes.collector.taken(&mailbox, run, slot, None);
+                let delivered = self.arrived_by_mail(now, by, &nonces);
+                let journal = &self.routing.journal;
+                // This turn's receipts are in the next round.
+                let round = Some(journal.next_round()).filter(|_| journal.is_on() && delivered > 0);
+                self.mailboxes.collector.settling(now, mailbox, (run, slot), round);
             }
             Sealed::Bad(rejection) => {
                 // Neither the mailbox is to blame, which can't look inside, nor is it known who is.
@@ -226,11 +229,13 @@ impl Core {
         }
     }
 
-    fn arrived_by_mail(&mut self, now: Now, by: PeerId, nonces: &[NonceRange]) {
+    /// Returns how many receipts that ended.
+    fn arrived_by_mail(&mut self, now: Now, by: PeerId, nonces: &[NonceRange]) -> u64 {
         let delivered = self.routing.outbox.acknowledged(now, by, nonces, &mut self.out);
         self.mailboxes.confirmed += delivered;
         self.health.stats.messages_delivered += delivered;
         self.changed.insert(by);
+        delivered
     }
 
     fn letter_came(&mut self, now: Now, from: (PeerId, LinkId), place: (u32, u64), frame: Frame) {

@@ -5,7 +5,7 @@
 //! asked for again, so order holds.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map::Entry},
     time::Duration,
 };
 
@@ -24,6 +24,9 @@ const BYTES: u32 = 512 * 1024;
 
 /// What one note to a mailbox names, letters and so authors.
 const MOST_TAKEN: usize = 2 * LETTERS as usize;
+
+/// Confirmations that wait for the disk, of all mailboxes.
+const SETTLING: usize = 1024;
 
 /// When a letter could not be taken, it is asked for again after so long.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -54,6 +57,8 @@ pub(crate) struct Collector {
     mailboxes: BTreeMap<PeerId, Mailbox>,
     /// Letters that are being stored. Bounded by what is under way from the mailboxes.
     storing: HashMap<MessageId, Vec<Source>>,
+    /// Confirmations, with the round that has to be kept before they are taken, in the order of the rounds.
+    settling: VecDeque<(u64, Source)>,
     runs: u32,
     pub(crate) collected: u64,
 }
@@ -63,7 +68,7 @@ impl Collector {
     /// this node is over.
     pub(crate) fn new(seed: u64) -> Self {
         let runs = u32::try_from(seed >> 33).unwrap_or(0);
-        Self { mailboxes: BTreeMap::new(), storing: HashMap::new(), runs, collected: 0 }
+        Self { mailboxes: BTreeMap::new(), storing: HashMap::new(), settling: VecDeque::new(), runs, collected: 0 }
     }
 
     /// A connected node keeps mail for others: what it has for this one is asked for.
@@ -149,6 +154,27 @@ impl Collector {
             self.taken(&mailbox, run, slot, Some(*id));
         }
         true
+    }
+
+    /// A confirmation came, and what follows from it is written in a round, if anything does. The mailbox keeps it until
+    /// then: a node that crashed before would not hear again that its message has arrived.
+    pub(crate) fn settling(&mut self, now: Now, mailbox: PeerId, piece: (u32, u64), round: Option<u64>) {
+        let (run, slot) = piece;
+        // One that ends nothing may be the same as one that is still being written.
+        match round.or_else(|| self.settling.back().map(|(round, _)| *round)) {
+            None => self.taken(&mailbox, run, slot, None),
+            Some(_) if self.settling.len() >= SETTLING => self.no_room(now, &mailbox),
+            Some(round) => self.settling.push_back((round, Source { mailbox, run, slot })),
+        }
+    }
+
+    /// All rounds up to this one are kept.
+    pub(crate) fn settled(&mut self, stored: u64) {
+        while self.settling.front().is_some_and(|(round, _)| *round <= stored)
+            && let Some((_, Source { mailbox, run, slot })) = self.settling.pop_front()
+        {
+            self.taken(&mailbox, run, slot, None);
+        }
     }
 
     /// Something that was handed over need not be kept any longer: a letter that is here, or what is of no use.
@@ -243,6 +269,23 @@ mod tests {
         collector.taken(&mailbox, run, 0, None);
         assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(vec![0]));
         assert_eq!(told(&mut collector), None, "it is told once");
+    }
+
+    #[test]
+    fn confirmations_wait_for_the_disk_and_only_so_many_do() {
+        let (mut collector, mailbox) = (Collector::new(1 << 40), PeerId::random());
+        collector.found(mailbox);
+        let run = told(&mut collector).expect("it is asked").run;
+        collector.settling(at(0), mailbox, (run, 1), None);
+        assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(vec![1]), "nothing is written for it");
+        collector.settling(at(0), mailbox, (run, 2), Some(5));
+        collector.settling(at(0), mailbox, (run, 3), None);
+        collector.settled(4);
+        assert_eq!(told(&mut collector), None);
+        collector.settled(5);
+        assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(vec![2, 3]));
+        (0..=SETTLING as u64).for_each(|slot| collector.settling(at(0), mailbox, (run, slot), Some(6)));
+        assert_eq!((collector.settling.len(), collector.next_deadline()), (SETTLING, Some(AGAIN)));
     }
 
     #[test]

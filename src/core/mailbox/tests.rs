@@ -318,3 +318,33 @@ fn a_letter_older_than_mailboxes_keep_any_is_not_shown_whoever_is_forgotten() {
     }
     assert_eq!(bench.core.rejections()["expired"], 1);
 }
+
+#[test]
+fn a_confirmation_stays_at_the_mailbox_until_the_message_is_off_the_disk() {
+    let mut bench = Bench::new(|config| config.delivery.durability = Some(crate::config::Durability::Batched));
+    let (away, (mailbox, link, outputs)) = (peer(), mailbox(&mut bench));
+    let run = takings(&outputs)[0].1.run;
+    let rounds = |outputs: &[Output]| {
+        let rounds = outputs.iter().filter_map(|output| match output {
+            Output::Store { round, .. } => Some(*round),
+            _ => None,
+        });
+        rounds.last()
+    };
+    let stored = |bench: &mut Bench, stored: Option<u64>| {
+        let stored = stored.expect("something is written");
+        bench.handle(Input::Journal { stored, failing: None })
+    };
+    let round = rounds(&send(&mut bench, away, 1, None));
+    stored(&mut bench, round);
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    let round = rounds(&hears(&mut bench, (mailbox, link), kept(left[0].1.number)));
+    stored(&mut bench, round);
+    let content = Sealed::Arrival { by: away, nonces: vec![NonceRange { first: 1, last: 1 }] };
+    let piece = Piece { run, slot: 9, confirmation: true, content };
+    let outputs = hears(&mut bench, (mailbox, link), Mail::Piece(piece));
+    assert_eq!(receipts(&outputs), [(1, ReceiptState::Delivered)]);
+    assert!(takings(&outputs).is_empty(), "a crash now would bring the message back");
+    let takings = takings(&stored(&mut bench, rounds(&outputs)));
+    assert_eq!(takings.first().map(|(_, taking)| taking.taken.clone()), Some(vec![9]));
+}
