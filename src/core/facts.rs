@@ -73,6 +73,7 @@ impl Core {
                 self.routing.spread.set_relayed(&peer, self.is_relayed(&peer));
                 self.changed.insert(peer);
                 self.mail_can_go_straight(&peer);
+                self.mail_goes_another_way(&peer);
                 self.deliver_mail(now, peer);
                 self.routing.outbox.tell_connected(peer, &mut self.out);
                 self.look_at_transfers(now);
@@ -108,6 +109,7 @@ impl Core {
                 self.connections.pinged(peer, latency, &mut self.out);
                 self.changed.insert(peer);
                 if self.routing.outbox.pinged(now, peer, link, latency) {
+                    self.mail_goes_another_way(&peer);
                     self.deliver_mail(now, peer);
                 }
             }
@@ -121,6 +123,9 @@ impl Core {
                 let room = batch.iter().flatten().any(|incoming| !incoming.acknowledged.is_empty());
                 for result in batch {
                     self.frame(now, peer, link, result);
+                }
+                if other_way {
+                    self.mail_goes_another_way(&peer);
                 }
                 // What waited because so much was unacknowledged can leave.
                 if room || other_way {

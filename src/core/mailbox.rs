@@ -134,6 +134,12 @@ impl Core {
         self.mailboxes.pauses.broke(now.since_start, peer);
     }
 
+    /// Another connection to a peer is the best one: all that is not answered goes by it, from the first on, or what comes
+    /// next would overtake what is still on its way by the other.
+    pub(super) fn mail_goes_another_way(&mut self, peer: &PeerId) {
+        self.mailboxes.may_be_lost(peer);
+    }
+
     /// Frames to a peer were written: there may be room for what has stalled.
     pub(super) fn mail_may_have_room(&mut self) {
         self.mailboxes.depositor.may_have_room();

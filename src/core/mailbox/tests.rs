@@ -348,3 +348,19 @@ fn a_confirmation_stays_at_the_mailbox_until_the_message_is_off_the_disk() {
     let takings = takings(&stored(&mut bench, rounds(&outputs)));
     assert_eq!(takings.first().map(|(_, taking)| taking.taken.clone()), Some(vec![9]));
 }
+
+#[test]
+fn by_another_connection_all_goes_again_from_the_first_on() {
+    let mut bench = Bench::new(|config| config.mailbox.patience = Duration::ZERO);
+    let (away, (mailbox, _, _)) = (peer(), mailbox(&mut bench));
+    for nonce in [1, 2] {
+        assert_eq!(deposits(&send(&mut bench, away, nonce, None)).len(), 1);
+    }
+    let (newer, outputs) = bench.open(mailbox, false, None);
+    let again = outputs.iter().filter_map(|output| match output {
+        Output::Mail { link, note: ToMailbox::Deposit(deposit), .. } => Some((*link, deposit.letter.nonce)),
+        _ => None,
+    });
+    assert_eq!(again.collect::<Vec<_>>(), [(newer, 1), (newer, 2)]);
+    assert_eq!(takings(&outputs).len(), 1, "and what the mailbox has is asked for anew");
+}
