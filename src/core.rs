@@ -174,7 +174,7 @@ impl Core {
             self.routing.next_deadline(),
             self.routing.outbox.next_deadline().map(|_| self.mail_at),
             self.transfers.next_deadline(),
-            self.mailboxes.next_deadline(),
+            self.mailboxes.next_deadline().filter(|_| !self.drained),
             (!self.transfers.wanted().is_empty()).then_some(self.mail_at),
             self.draining_until.filter(|_| !self.drained),
         ]

@@ -476,7 +476,7 @@ async fn what_nobody_has_asked_a_mailbox_for_is_rejected() {
     let net = start(place.config("net")).await;
     let mut events = net.events();
     let mut mallory = Stranger::connect(&net).await;
-    let piece = wire::Piece { run: 1, slot: 1, confirmation: false, sealed: vec![7; SMALLEST].into() };
+    let piece = wire::Piece { run: 0, slot: 1, confirmation: false, sealed: vec![7; SMALLEST].into() };
     mallory.say(Kind::Mail, wire::Mail { answers: Vec::new(), piece: Some(piece) }).await;
     let answer = wire::DepositAnswer { number: 77, kept_for: 1000, refused: String::new() };
     mallory.say(Kind::Mail, wire::Mail { answers: vec![answer], piece: None }).await;

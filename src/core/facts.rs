@@ -73,6 +73,7 @@ impl Core {
                 self.routing.spread.set_relayed(&peer, self.is_relayed(&peer));
                 self.changed.insert(peer);
                 self.mail_can_go_straight(&peer);
+                self.mail_goes_another_way(&peer);
                 self.deliver_mail(now, peer);
                 self.routing.outbox.tell_connected(peer, &mut self.out);
                 self.look_at_transfers(now);
@@ -108,6 +109,7 @@ impl Core {
                 self.connections.pinged(peer, latency, &mut self.out);
                 self.changed.insert(peer);
                 if self.routing.outbox.pinged(now, peer, link, latency) {
+                    self.mail_goes_another_way(&peer);
                     self.deliver_mail(now, peer);
                 }
             }
@@ -122,6 +124,9 @@ impl Core {
                 for result in batch {
                     self.frame(now, peer, link, result);
                 }
+                if other_way {
+                    self.mail_goes_another_way(&peer);
+                }
                 // What waited because so much was unacknowledged can leave.
                 if room || other_way {
                     self.deliver_mail(now, peer);
@@ -135,13 +140,14 @@ impl Core {
             Input::Written { peer, link, priority, count, bytes } => {
                 self.health.stats.bytes_sent += bytes as u64;
                 self.routing.outbox.written(now, peer, link, priority, count);
+                self.mail_may_have_room();
                 self.deliver_mail(now, peer);
             }
             Input::Lost { peer, link, priority, count } => {
                 self.health.stats.messages_failed +=
                     self.routing.outbox.lost(peer, link, priority, count, &mut self.out);
                 self.routing.spread.lost(now, peer);
-                self.mail_may_be_lost(&peer);
+                self.mail_lane_broke(now, peer);
                 self.deliver_mail(now, peer);
             }
             Input::Unsupported { peer } => {

@@ -65,6 +65,7 @@ impl Core {
             self.routing.inbox.acknowledge(neighbour, nonce);
         }
         self.mailboxes.keeper.reported(now, stored, failing.is_some(), &mut self.routing.journal);
+        self.mailboxes.collector.settled(stored);
         for (serial, message) in arrived.hand_over {
             self.mail_stored(&message.id);
             self.health.stats.messages_received.count(message.priority);

@@ -3,11 +3,13 @@
 //! - `depositor`: messages of this node for peers that are away.
 //! - `collector`: what mailboxes keep for this node.
 //! - `keeper`: what this node keeps for others; `door`: how far each of them is with it.
+//! - `pauses`: neighbours whose lanes broke.
 
 mod collector;
 mod depositor;
 mod door;
 mod keeper;
+mod pauses;
 
 use std::time::Duration;
 
@@ -16,12 +18,13 @@ use libp2p::PeerId;
 use super::{
     Core, LinkId, Now, Output,
     frames::Way,
-    routing::{self, Checked, DepositRow, Journal, MailRow},
+    routing::{self, Checked, DepositRow, Journal, MailRow, Outbox},
 };
 use crate::{
     config::MailboxConfig,
+    event::RejectReason,
     frame::{Answer, Frame, Mail, NonceRange, Piece, Sealed, ToMailbox},
-    message::MessageId,
+    message::{MessageId, Priority},
     peer::{ConnectionState, MailboxStats},
     rows::Key,
 };
@@ -29,12 +32,18 @@ use crate::{
 use collector::Collector;
 use depositor::Depositor;
 use keeper::Keeper;
+use pauses::Pauses;
+
+/// A letter without a time to live is not taken from a mailbox when it is older: no mailbox keeps anything for more than 30
+/// days, and a day is for clocks that differ. Of a sender that was forgotten meanwhile it would be shown again.
+const OLDEST: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// All that has to do with mailboxes.
 pub(super) struct Mailboxes {
     pub(super) keeper: Keeper,
     depositor: Depositor,
     pub(super) collector: Collector,
+    pauses: Pauses,
     /// This node's messages of which a recipient has said, by a mailbox, that it has them.
     confirmed: u64,
 }
@@ -45,6 +54,7 @@ impl Mailboxes {
             keeper: Keeper::new(local, config),
             depositor: Depositor::new(config),
             collector: Collector::new(seed),
+            pauses: Pauses::default(),
             confirmed: 0,
         }
     }
@@ -57,6 +67,17 @@ impl Mailboxes {
     pub(super) fn tick(&mut self, now: Now, journal: &mut Journal) {
         self.keeper.tick(now, journal);
         self.collector.tick(now);
+        for peer in self.pauses.take_over(now.since_start) {
+            self.may_be_lost(&peer);
+        }
+    }
+
+    /// What was on its way to a neighbour may be lost: it is sent again.
+    fn may_be_lost(&mut self, peer: &PeerId) {
+        self.keeper.lost(peer);
+        self.depositor.lost(peer);
+        self.depositor.may_have_room();
+        self.collector.lost(peer);
     }
 
     /// The node is about to stop: what can be left at mailboxes is left at once.
@@ -65,7 +86,12 @@ impl Mailboxes {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = [self.keeper.next_deadline(), self.depositor.next_deadline(), self.collector.next_deadline()];
+        let deadlines = [
+            self.keeper.next_deadline(),
+            self.depositor.next_deadline(),
+            self.collector.next_deadline(),
+            self.pauses.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -103,11 +129,20 @@ impl Core {
         }
     }
 
-    /// A lane to a peer broke, or one of its connections: notes may be lost.
-    pub(super) fn mail_may_be_lost(&mut self, peer: &PeerId) {
-        self.mailboxes.keeper.lost(peer);
-        self.mailboxes.depositor.lost(peer);
-        self.mailboxes.collector.lost(peer);
+    /// A lane to a peer broke: what may be lost is sent again after a pause, for the next lane may break as well.
+    pub(super) fn mail_lane_broke(&mut self, now: Now, peer: PeerId) {
+        self.mailboxes.pauses.broke(now.since_start, peer);
+    }
+
+    /// Another connection to a peer is the best one: all that is not answered goes by it, from the first on, or what comes
+    /// next would overtake what is still on its way by the other.
+    pub(super) fn mail_goes_another_way(&mut self, peer: &PeerId) {
+        self.mailboxes.may_be_lost(peer);
+    }
+
+    /// Frames to a peer were written: there may be room for what has stalled.
+    pub(super) fn mail_may_have_room(&mut self) {
+        self.mailboxes.depositor.may_have_room();
     }
 
     /// A connection to a peer stands.
@@ -118,9 +153,10 @@ impl Core {
     /// A connection to a peer is gone.
     pub(super) fn mail_loses_link(&mut self, now: Now, peer: PeerId) {
         if self.connections.state(&peer) == ConnectionState::Connected {
-            self.mail_may_be_lost(&peer);
+            self.mailboxes.may_be_lost(&peer);
             return;
         }
+        self.mailboxes.pauses.gone(&peer);
         self.mailboxes.keeper.gone(&peer);
         self.mailboxes.depositor.gone(&peer);
         self.mailboxes.collector.gone(&peer);
@@ -136,6 +172,7 @@ impl Core {
 
     /// A neighbour said something as a mailbox, or to this one.
     pub(super) fn mail_came(&mut self, now: Now, neighbour: PeerId, link: LinkId, mail: Mail) {
+        self.mailboxes.pauses.heard(&neighbour);
         match mail {
             Mail::Deposited(deposited) => {
                 self.mailboxes.keeper.deposit(now, neighbour, deposited, &mut self.routing.journal);
@@ -182,8 +219,11 @@ impl Core {
         match content {
             Sealed::Letter(frame) => self.letter_came(now, (mailbox, link), (run, slot), frame),
             Sealed::Arrival { by, nonces } => {
-                self.arrived_by_mail(now, by, &nonces);
-                self.mailboxes.collector.taken(&mailbox, run, slot, None);
+                let delivered = self.arrived_by_mail(now, by, &nonces);
+                let journal = &self.routing.journal;
+                // This turn's receipts are in the next round.
+                let round = Some(journal.next_round()).filter(|_| journal.is_on() && delivered > 0);
+                self.mailboxes.collector.settling(now, mailbox, (run, slot), round);
             }
             Sealed::Bad(rejection) => {
                 // Neither the mailbox is to blame, which can't look inside, nor is it known who is.
@@ -195,15 +235,24 @@ impl Core {
         }
     }
 
-    fn arrived_by_mail(&mut self, now: Now, by: PeerId, nonces: &[NonceRange]) {
+    /// Returns how many receipts that ended.
+    fn arrived_by_mail(&mut self, now: Now, by: PeerId, nonces: &[NonceRange]) -> u64 {
         let delivered = self.routing.outbox.acknowledged(now, by, nonces, &mut self.out);
         self.mailboxes.confirmed += delivered;
         self.health.stats.messages_delivered += delivered;
         self.changed.insert(by);
+        delivered
     }
 
     fn letter_came(&mut self, now: Now, from: (PeerId, LinkId), place: (u32, u64), frame: Frame) {
         let (id, (mailbox, link), (run, slot)) = (frame.id, from, place);
+        let written = frame.created_at.filter(|_| frame.ttl.is_none()).unwrap_or(now.unix_millis);
+        if Duration::from_millis(now.unix_millis.saturating_sub(written)) > OLDEST {
+            tracing::debug!(%mailbox, sender = %id.sender, "a letter that is older than any mailbox keeps one");
+            self.health.rejected(RejectReason::Expired);
+            self.mailboxes.collector.taken(&mailbox, run, slot, None);
+            return;
+        }
         let arrival = routing::Arrival {
             local: self.settings.local,
             neighbour: mailbox,
@@ -251,7 +300,9 @@ impl Core {
         if self.drained || !self.mailboxes.depositor.wants_look(now) {
             return;
         }
-        let (notes, events) = self.mailboxes.depositor.look(now, hasty, &self.routing.outbox);
+        let (outbox, pauses) = (&self.routing.outbox, &self.mailboxes.pauses);
+        let room = |peer: &PeerId| room(outbox, pauses, peer, Priority::Medium);
+        let (notes, events) = self.mailboxes.depositor.look(now, hasty, outbox, room);
         self.out.extend(events.into_iter().map(Output::Event));
         for (mailbox, note) in notes {
             self.write_to_mailbox(mailbox, note);
@@ -260,10 +311,13 @@ impl Core {
 
     /// What mailboxes and their users are to be told, all of this turn together.
     pub(super) fn write_mail(&mut self) {
-        for (mailbox, note) in self.mailboxes.collector.take_notes() {
+        let (outbox, pauses) = (&self.routing.outbox, &self.mailboxes.pauses);
+        let has_room = |peer: &PeerId| room(outbox, pauses, peer, Priority::High) > 0;
+        for (mailbox, note) in self.mailboxes.collector.take_notes(has_room) {
             self.write_to_mailbox(mailbox, note);
         }
-        for (peer, content) in self.mailboxes.keeper.take_notes() {
+        let (outbox, pauses) = (&self.routing.outbox, &self.mailboxes.pauses);
+        for (peer, content) in self.mailboxes.keeper.take_notes(|peer| room(outbox, pauses, peer, Priority::Medium)) {
             self.control(peer, content);
         }
     }
@@ -273,6 +327,11 @@ impl Core {
             self.out.push_back(Output::Mail { peer, link, note });
         }
     }
+}
+
+/// How many frames of mail may be handed to a neighbour now. They stand back behind what it has not read.
+fn room(outbox: &Outbox, pauses: &Pauses, peer: &PeerId, priority: Priority) -> usize {
+    if pauses.rests(peer) { 0 } else { outbox.room(peer, priority) }
 }
 
 #[cfg(test)]

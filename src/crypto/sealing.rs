@@ -9,7 +9,9 @@
 //!
 //! Who keeps the bytes learns their size class and nothing else: content is padded with zeros to one of a few lengths.
 //!
-//! Not promised: forward secrecy. Who gets the recipient's key opens what was sealed to it before.
+//! Not promised: forward secrecy. Who gets the recipient's key opens what was sealed to it before. Nor that no trace of
+//! the private scalar stays in memory: what this module holds is wiped, but snow 0.10 copies the scalar for each
+//! handshake and doesn't wipe its copy.
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use libp2p::{

@@ -122,7 +122,7 @@ pub(super) fn decode_mail(kind: Kind, payload: Bytes) -> Result<Mail, Rejection>
     match kind {
         Kind::Deposit => {
             let wire = generated::Deposit::decode(payload).map_err(unreadable)?;
-            let sealed = sealed_by_length(wire.sealed)?;
+            let sealed = sealed_by_length(&wire.sealed)?;
             Ok(Mail::Deposited(Deposited {
                 number: wire.number,
                 ticket: wire.ticket,
@@ -141,7 +141,7 @@ pub(super) fn decode_mail(kind: Kind, payload: Bytes) -> Result<Mail, Rejection>
             }
             let confirmations = wire.confirmations.into_iter();
             let confirmations =
-                confirmations.map(|Confirmation { author, sealed }| Ok((peer(&author)?, sealed_by_length(sealed)?)));
+                confirmations.map(|Confirmation { author, sealed }| Ok((peer(&author)?, sealed_by_length(&sealed)?)));
             Ok(Mail::Collect(Collect {
                 run: wire.run,
                 letters: usize::try_from(wire.letters).unwrap_or(usize::MAX),
@@ -230,10 +230,15 @@ fn wrong_seal(detail: String) -> Rejection {
     Rejection::new(RejectReason::WrongSeal, detail)
 }
 
-/// All that can be seen of sealed content: whether a size class has its length.
-fn sealed_by_length(sealed: Bytes) -> Result<Bytes, Rejection> {
+/// All that can be seen of sealed content: whether a size class has its length. It may be kept for days, so it is copied:
+/// the rest of the frame that it came in would stay in memory as long, and nobody would count it.
+fn sealed_by_length(sealed: &Bytes) -> Result<Bytes, Rejection> {
     let length = sealed.len();
-    if is_sealed_len(length) { Ok(sealed) } else { Err(malformed(format!("no sealed content is {length} bytes long"))) }
+    if is_sealed_len(length) {
+        Ok(Bytes::copy_from_slice(sealed))
+    } else {
+        Err(malformed(format!("no sealed content is {length} bytes long")))
+    }
 }
 
 fn peer(bytes: &[u8]) -> Result<PeerId, Rejection> {
@@ -450,6 +455,24 @@ mod tests {
             (Kind::Mail, both.encode_to_vec()),
         ] {
             assert_eq!(decode_mail(kind, payload.into()).expect_err("too much").reason, RejectReason::Malformed);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_does_not_hold_the_frame_that_it_came_in() {
+        let (alice, bob) = (party(), party());
+        let sealed = alice.sealing.seal(&bob.id, Purpose::Letter, b"short").expect("seals");
+        let deposit = generated::Deposit {
+            recipient: bob.id.to_bytes().into(),
+            sealed: sealed.clone().into(),
+            ..Default::default()
+        };
+        let confirmation = Confirmation { author: bob.id.to_bytes().into(), sealed: sealed.into() };
+        let collect = generated::Collect { confirmations: vec![confirmation], ..Default::default() };
+        for (kind, payload) in [(Kind::Deposit, deposit.encode_to_vec()), (Kind::Collect, collect.encode_to_vec())] {
+            let payload = Bytes::from(payload);
+            let kept = decode_mail(kind, payload.clone()).expect("readable");
+            assert!(payload.is_unique(), "{kept:?}");
         }
     }
 

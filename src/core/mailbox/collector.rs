@@ -5,7 +5,7 @@
 //! asked for again, so order holds.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map::Entry},
     time::Duration,
 };
 
@@ -22,6 +22,12 @@ use crate::{
 const LETTERS: u32 = 64;
 const BYTES: u32 = 512 * 1024;
 
+/// What one note to a mailbox names, letters and so authors.
+const MOST_TAKEN: usize = 2 * LETTERS as usize;
+
+/// Confirmations that wait for the disk, of all mailboxes.
+const SETTLING: usize = 1024;
+
 /// When a letter could not be taken, it is asked for again after so long.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -29,8 +35,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Mailbox {
     run: u32,
-    /// Slots handed over in this run that it was not told of.
-    under_way: usize,
+    /// Slots handed over in this run of which it was not told that they are taken.
+    under_way: BTreeSet<u64>,
     taken: Vec<u64>,
     arrived: BTreeMap<PeerId, Ranges>,
     /// It has to be told.
@@ -51,6 +57,8 @@ pub(crate) struct Collector {
     mailboxes: BTreeMap<PeerId, Mailbox>,
     /// Letters that are being stored. Bounded by what is under way from the mailboxes.
     storing: HashMap<MessageId, Vec<Source>>,
+    /// Confirmations, with the round that has to be kept before they are taken, in the order of the rounds.
+    settling: VecDeque<(u64, Source)>,
     runs: u32,
     pub(crate) collected: u64,
 }
@@ -60,7 +68,7 @@ impl Collector {
     /// this node is over.
     pub(crate) fn new(seed: u64) -> Self {
         let runs = u32::try_from(seed >> 33).unwrap_or(0);
-        Self { mailboxes: BTreeMap::new(), storing: HashMap::new(), runs, collected: 0 }
+        Self { mailboxes: BTreeMap::new(), storing: HashMap::new(), settling: VecDeque::new(), runs, collected: 0 }
     }
 
     /// A connected node keeps mail for others: what it has for this one is asked for.
@@ -101,23 +109,26 @@ impl Collector {
         self.mailboxes.values().filter_map(|mailbox| mailbox.again_at).min()
     }
 
-    /// Something was handed over. Whether it is looked at: what is of an earlier run comes again.
+    /// Something was handed over. Whether it is looked at: what is of another run comes again in this one, and what came
+    /// before by another connection is here. A mailbox of which identify has not told yet may answer an earlier life of
+    /// this node: what it has is asked for when it is known.
     ///
     /// # Errors
-    /// When it was not asked for.
+    /// When no honest mailbox hands it over.
     pub(crate) fn came(&mut self, mailbox: &PeerId, piece: &Piece) -> Result<bool, Rejection> {
         let unsolicited = |detail: &str| Rejection::new(RejectReason::Unsolicited, detail);
-        let never = || unsolicited("mail that was never asked for");
-        let mailbox = self.mailboxes.get_mut(mailbox).ok_or_else(never)?;
-        if piece.run > mailbox.run || piece.run == 0 {
-            return Err(never());
+        if piece.run == 0 {
+            return Err(unsolicited("mail that was never asked for"));
         }
-        if piece.run < mailbox.run {
+        let Some(mailbox) = self.mailboxes.get_mut(mailbox).filter(|mailbox| mailbox.run == piece.run) else {
+            return Ok(false);
+        };
+        if !mailbox.under_way.insert(piece.slot) {
             return Ok(false);
         }
-        mailbox.under_way += 1;
         // Twice: letters whose time was over at the mailbox make room there, of which this side doesn't hear.
-        if mailbox.under_way > 2 * LETTERS as usize {
+        if mailbox.under_way.len() > 2 * LETTERS as usize {
+            mailbox.under_way.remove(&piece.slot);
             return Err(unsolicited("more mail at a time than was asked for"));
         }
         Ok(mailbox.again_at.is_none())
@@ -145,11 +156,36 @@ impl Collector {
         true
     }
 
+    /// A confirmation came, and what follows from it is written in a round, if anything does. The mailbox keeps it until
+    /// then: a node that crashed before would not hear again that its message has arrived.
+    pub(crate) fn settling(&mut self, now: Now, mailbox: PeerId, piece: (u32, u64), round: Option<u64>) {
+        let (run, slot) = piece;
+        // One that ends nothing may be the same as one that is still being written.
+        match round.or_else(|| self.settling.back().map(|(round, _)| *round)) {
+            None => self.taken(&mailbox, run, slot, None),
+            Some(_) if self.settling.len() >= SETTLING => self.no_room(now, &mailbox),
+            Some(round) => self.settling.push_back((round, Source { mailbox, run, slot })),
+        }
+    }
+
+    /// All rounds up to this one are kept.
+    pub(crate) fn settled(&mut self, stored: u64) {
+        while self.settling.front().is_some_and(|(round, _)| *round <= stored)
+            && let Some((_, Source { mailbox, run, slot })) = self.settling.pop_front()
+        {
+            self.taken(&mailbox, run, slot, None);
+        }
+    }
+
     /// Something that was handed over need not be kept any longer: a letter that is here, or what is of no use.
     pub(crate) fn taken(&mut self, mailbox: &PeerId, run: u32, slot: u64, letter: Option<MessageId>) {
         // In a later run it comes again, and is known.
         let Some(mailbox) = self.mailboxes.get_mut(mailbox).filter(|mailbox| mailbox.run == run) else { return };
         mailbox.due = true;
+        if mailbox.taken.len() >= MOST_TAKEN {
+            // It has not been told of all these for several runs. The mailbox keeps it, and it comes again.
+            return;
+        }
         mailbox.taken.push(slot);
         if let Some(MessageId { sender, nonce }) = letter {
             self.collected += 1;
@@ -157,13 +193,13 @@ impl Collector {
         }
     }
 
-    /// What mailboxes are to be told.
-    pub(crate) fn take_notes(&mut self) -> Vec<(PeerId, ToMailbox)> {
-        let due = self.mailboxes.iter_mut().filter(|(_, mailbox)| mailbox.due);
+    /// What mailboxes are to be told; those for which there is no room now are told at a later call.
+    pub(crate) fn take_notes(&mut self, has_room: impl Fn(&PeerId) -> bool) -> Vec<(PeerId, ToMailbox)> {
+        let due = self.mailboxes.iter_mut().filter(|(peer, mailbox)| mailbox.due && has_room(peer));
         let notes = due.map(|(peer, mailbox)| {
             mailbox.due = false;
             let taken = std::mem::take(&mut mailbox.taken);
-            mailbox.under_way = mailbox.under_way.saturating_sub(taken.len());
+            mailbox.under_way.retain(|slot| !taken.contains(slot));
             let arrived = std::mem::take(&mut mailbox.arrived).into_iter();
             let arrived = arrived.map(|(author, nonces)| (author, nonces.into_vec())).collect();
             let taking = Taking { run: mailbox.run, letters: LETTERS, bytes: BYTES, taken, arrived };
@@ -182,13 +218,14 @@ impl Collector {
         let Some(mailbox) = self.mailboxes.get_mut(mailbox) else { return };
         self.runs += 1;
         mailbox.run = self.runs;
-        (mailbox.under_way, mailbox.again_at, mailbox.due) = (0, None, true);
+        mailbox.under_way.clear();
+        (mailbox.again_at, mailbox.due) = (None, true);
     }
 }
 
 // A note never names more than a mailbox reads.
-const _: () = assert!(LETTERS as usize <= Collect::MAX_TAKEN);
-const _: () = assert!(LETTERS as usize <= Collect::MAX_CONFIRMATIONS);
+const _: () = assert!(MOST_TAKEN <= Collect::MAX_TAKEN);
+const _: () = assert!(MOST_TAKEN <= Collect::MAX_CONFIRMATIONS);
 
 #[cfg(test)]
 mod tests {
@@ -207,7 +244,7 @@ mod tests {
 
     /// What the one mailbox is told.
     fn told(collector: &mut Collector) -> Option<Taking> {
-        let mut notes = collector.take_notes();
+        let mut notes = collector.take_notes(|_| true);
         assert!(notes.len() <= 1);
         notes.pop().map(|(_, note)| match note {
             ToMailbox::Collect(taking) => *taking,
@@ -218,19 +255,37 @@ mod tests {
     #[test]
     fn only_what_was_asked_for_is_taken() {
         let (mut collector, mailbox) = (Collector::new(1 << 40), PeerId::random());
-        assert!(collector.came(&mailbox, &piece(1, 1)).is_err(), "it was never asked");
+        assert_eq!(collector.came(&mailbox, &piece(1, 1)), Ok(false), "it answers an earlier life of this node");
         collector.found(mailbox);
         let Taking { run, letters, .. } = told(&mut collector).expect("it is asked");
-        assert!(collector.came(&mailbox, &piece(run + 1, 1)).is_err());
+        assert_eq!(collector.came(&mailbox, &piece(run + 1, 1)), Ok(false));
         assert!(collector.came(&mailbox, &piece(0, 1)).is_err());
         for slot in 0..2 * u64::from(letters) {
             assert_eq!(collector.came(&mailbox, &piece(run, slot)), Ok(true));
+            assert_eq!(collector.came(&mailbox, &piece(run, slot)), Ok(false), "the same by another connection");
         }
         let flood = collector.came(&mailbox, &piece(run, 999)).expect_err("more than asked for");
         assert_eq!(flood.reason, RejectReason::Unsolicited);
         collector.taken(&mailbox, run, 0, None);
         assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(vec![0]));
         assert_eq!(told(&mut collector), None, "it is told once");
+    }
+
+    #[test]
+    fn confirmations_wait_for_the_disk_and_only_so_many_do() {
+        let (mut collector, mailbox) = (Collector::new(1 << 40), PeerId::random());
+        collector.found(mailbox);
+        let run = told(&mut collector).expect("it is asked").run;
+        collector.settling(at(0), mailbox, (run, 1), None);
+        assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(vec![1]), "nothing is written for it");
+        collector.settling(at(0), mailbox, (run, 2), Some(5));
+        collector.settling(at(0), mailbox, (run, 3), None);
+        collector.settled(4);
+        assert_eq!(told(&mut collector), None);
+        collector.settled(5);
+        assert_eq!(told(&mut collector).map(|taking| taking.taken), Some(vec![2, 3]));
+        (0..=SETTLING as u64).for_each(|slot| collector.settling(at(0), mailbox, (run, slot), Some(6)));
+        assert_eq!((collector.settling.len(), collector.next_deadline()), (SETTLING, Some(AGAIN)));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Depositor {
     next_number: u64,
     /// Recipients to look at.
     due: BTreeSet<PeerId>,
+    /// Those for whose deposits there was no room on the way to a mailbox.
+    stalled: BTreeSet<PeerId>,
     look_at: Option<Duration>,
     pub(crate) deposited: u64,
     pub(crate) refused: u64,
@@ -90,6 +92,7 @@ impl Depositor {
             away: BTreeMap::new(),
             next_number: 1,
             due: BTreeSet::new(),
+            stalled: BTreeSet::new(),
             look_at: None,
             deposited: 0,
             refused: 0,
@@ -140,7 +143,9 @@ impl Depositor {
 
     /// Whether everything that can be left at a mailbox has been, and was answered.
     pub(crate) fn is_idle(&self) -> bool {
-        self.due.is_empty() && self.mailboxes.values().all(|mailbox| mailbox.unanswered.is_empty())
+        self.due.is_empty()
+            && self.stalled.is_empty()
+            && self.mailboxes.values().all(|mailbox| mailbox.unanswered.is_empty())
     }
 
     /// A mailbox has answered.
@@ -174,6 +179,11 @@ impl Depositor {
         answered
     }
 
+    /// There may be room again on the way to a mailbox.
+    pub(crate) fn may_have_room(&mut self) {
+        self.due.append(&mut self.stalled);
+    }
+
     /// Every recipient is looked at.
     pub(crate) fn look_at_all(&mut self) {
         self.due.extend(self.away.keys());
@@ -195,8 +205,8 @@ impl Depositor {
         self.due.insert(lost.recipient);
         if let Some(progress) = away.at.get_mut(mailbox) {
             let after = &mut progress.after[lost.lane];
-            *after = after
-                .map_or(lost.nonce.checked_sub(1), |after| lost.nonce.checked_sub(1).map(|before| before.min(after)));
+            // `None` is from the first on: nothing that is taken back moves it up again.
+            *after = after.and_then(|after| lost.nonce.checked_sub(1).map(|before| before.min(after)));
         }
     }
 }
@@ -208,18 +218,21 @@ impl Depositor {
         !self.due.is_empty() || self.look_at.is_some_and(|at| at <= now.since_start)
     }
 
-    /// Leaves what should be left: notes to mailboxes. `hasty` when the node is about to stop.
+    /// Leaves what should be left: notes to mailboxes, to each as many as there is `room` for. `hasty` when the node is
+    /// about to stop.
     pub(crate) fn look(
         &mut self,
         now: Now,
         hasty: bool,
         outbox: &Outbox,
+        room: impl Fn(&PeerId) -> usize,
     ) -> (Vec<(PeerId, ToMailbox)>, Vec<NetworkEvent>) {
         let mut events = Vec::new();
         if self.look_at.is_some_and(|at| at <= now.since_start) {
             self.time_out(now, &mut events);
             self.look_at_all();
         }
+        let mut rooms = self.mailboxes.keys().map(|mailbox| (*mailbox, room(mailbox))).collect::<BTreeMap<_, _>>();
         let mut notes = Vec::new();
         for recipient in std::mem::take(&mut self.due) {
             if !outbox.has_mail(&recipient) {
@@ -230,7 +243,11 @@ impl Depositor {
             let waited = now.since_start.saturating_sub(away.since);
             if (hasty || waited >= self.config.patience) && !self.mailboxes.is_empty() && can_seal_to(&recipient) {
                 for mailbox in self.nearest(now, &recipient) {
-                    self.leave_at(now, mailbox, recipient, outbox, &mut notes);
+                    let room = rooms.entry(mailbox).or_default();
+                    let has_stalled = self.leave_at(now, mailbox, recipient, outbox, room, &mut notes);
+                    if has_stalled {
+                        self.stalled.insert(recipient);
+                    }
                 }
             }
         }
@@ -256,25 +273,31 @@ impl Depositor {
         candidates.into_iter().take(self.config.copies).map(|(_, mailbox)| mailbox).collect()
     }
 
+    /// True when more has to be left as soon as there is room on the way.
     fn leave_at(
         &mut self,
         now: Now,
         mailbox: PeerId,
         recipient: PeerId,
         outbox: &Outbox,
+        room: &mut usize,
         notes: &mut Vec<(PeerId, ToMailbox)>,
-    ) {
+    ) -> bool {
         let (Some(away), Some(place)) = (self.away.get_mut(&recipient), self.mailboxes.get_mut(&mailbox)) else {
-            return;
+            return false;
         };
         let progress = away.at.entry(mailbox).or_default();
         for lane in 0..=self.config.least_priority.lane() {
             for message in outbox.waiting_after(&recipient, lane, progress.after[lane]) {
                 if place.unanswered.len() >= UNANSWERED || place.bytes >= UNANSWERED_BYTES {
-                    return;
+                    return false;
                 }
                 let nonce = message.letter.nonce;
                 if let Some(keep_for) = keep_for(&self.config, now, &mailbox, message) {
+                    if *room == 0 {
+                        return true;
+                    }
+                    *room -= 1;
                     let (number, bytes) = (self.next_number, message.letter.payload.len());
                     self.next_number += 1;
                     let at = now.since_start;
@@ -287,6 +310,7 @@ impl Depositor {
                 progress.after[lane] = Some(nonce);
             }
         }
+        false
     }
 
     fn time_out(&mut self, now: Now, events: &mut Vec<NetworkEvent>) {
@@ -331,11 +355,8 @@ fn keep_for(config: &MailboxConfig, now: Now, mailbox: &PeerId, message: &Outgoi
             let lived = now.since_start.saturating_sub(message.accepted_at) + message.slept;
             ttl.checked_sub(lived).filter(|left| !left.is_zero())
         }
-        None => match kept {
-            // All copies end together.
-            Some(kept) => kept.until.checked_sub(now.since_start).filter(|left| !left.is_zero()),
-            None => Some(config.keep_for),
-        },
+        // Whatever another mailbox has promised: it may promise next to nothing, to be the only one.
+        None => Some(config.keep_for),
     }
 }
 

@@ -27,6 +27,10 @@ use crate::{
 /// What is kept is looked through for what is over at least this often; when somebody comes for it, it is looked at too.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// Slots begin at the time, in milliseconds since the Unix epoch, shifted by so many bits: room for more letters in a
+/// millisecond than can come.
+const SLOTS_BITS: u32 = 20;
+
 /// Letters, and their bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Amount {
@@ -274,15 +278,22 @@ impl Keeper {
 
 /// What leaves.
 impl Keeper {
-    /// What neighbours are to be told: answers to deposits, and as much of what is kept for them as they take.
-    pub(crate) fn take_notes(&mut self) -> Vec<(PeerId, ControlContent)> {
+    /// What neighbours are to be told: answers to deposits, and as much of what is kept for them as they take. `room` says
+    /// how many letters may be handed to a neighbour now; for whom there is none, it is asked again at the next call.
+    pub(crate) fn take_notes(&mut self, room: impl Fn(&PeerId) -> usize) -> Vec<(PeerId, ControlContent)> {
         let answers = std::mem::take(&mut self.answers);
         let mut notes =
             answers.into_iter().map(|(peer, answers)| (peer, ControlContent::Answers(answers))).collect::<Vec<_>>();
         for peer in std::mem::take(&mut self.due) {
             let (Some(door), Some(slots)) = (self.doors.get_mut(&peer), self.for_peer.get(&peer)) else { continue };
+            let mut room = room(&peer);
             for slot in slots.range(door.next()..) {
                 let Some(entry) = self.entries.get(slot).filter(|entry| entry.stored) else { break };
+                if room == 0 {
+                    self.due.insert(peer);
+                    break;
+                }
+                room -= 1;
                 if !door.hand_over(*slot, entry.row.sealed.len()) {
                     break;
                 }
@@ -311,8 +322,9 @@ impl Keeper {
 
     /// Takes something new in, for which there is room.
     fn keep(&mut self, now: Now, row: MailRow, journal: &mut Journal) -> Key {
-        let slot = self.next_slot;
-        self.next_slot += 1;
+        // No slot is used twice, also where nothing is kept over a restart: a note that names one could free another's.
+        let slot = self.next_slot.max(now.unix_millis << SLOTS_BITS);
+        self.next_slot = slot + 1;
         if journal.is_on() {
             journal.add(Change::Insert(Shelf::Mail, slot, row.write()), Haste::Now);
             self.storing.push_back((journal.next_round(), slot));

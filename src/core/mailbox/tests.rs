@@ -8,7 +8,7 @@ use super::super::{Input, PeerFacts, tests::Bench};
 use super::*;
 use crate::{
     event::NetworkEvent,
-    frame::{Addressing, Content, Deposit, Incoming, Rejection, Taking},
+    frame::{Addressing, Collect, Content, ControlContent, Deposit, Incoming, Rejection, Taking},
     message::Priority,
     receipt::{QueueReason, ReceiptState},
 };
@@ -190,5 +190,177 @@ fn an_answer_to_what_was_never_asked_is_an_offence_and_a_late_one_is_not() {
     let piece = |run| Mail::Piece(Piece { run, slot: 1, confirmation: false, content: bad.clone() });
     assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run))), 0, "it can't look inside");
     assert_eq!(bench.core.rejections()["wrong_seal"], 1);
-    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run + 1))), 1);
+    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(run + 1))), 0, "asked for by an earlier life");
+    assert_eq!(rejections(&hears(&mut bench, (mailbox, link), piece(0))), 1, "which nobody ever asks for");
+}
+
+#[test]
+fn a_neighbour_that_reads_nothing_gets_the_same_letters_ever_more_rarely() {
+    let mut bench = Bench::new(|config| config.mailbox.serve = true);
+    let (alice, bob) = (peer(), peer());
+    let (from, _) = bench.open(alice, false, None);
+    let (link, _) = bench.open(bob, false, None);
+    for ticket in 0..300 {
+        let deposited = crate::frame::Deposited {
+            number: ticket,
+            ticket,
+            recipient: bob,
+            keep_for: HOUR,
+            sealed: vec![0; 300].into(),
+        };
+        hears(&mut bench, (alice, from), Mail::Deposited(deposited));
+    }
+    let pieces = |outputs: &[Output]| {
+        let is_piece = |output: &&Output| matches!(output, Output::Control { content: ControlContent::Piece(_), .. });
+        outputs.iter().filter(is_piece).count()
+    };
+    let collect = |run| {
+        let (taken, confirmations) = (Vec::new(), Vec::new());
+        Mail::Collect(Collect { run, letters: 64, bytes: 1 << 20, taken, confirmations })
+    };
+    let outputs = hears(&mut bench, (bob, link), collect(1));
+    assert_eq!(pieces(&outputs), 64);
+    let lost = |bench: &mut Bench| bench.handle(Input::Lost { peer: bob, link, priority: Priority::Medium, count: 64 });
+    let (mut handed, mut outputs) = (0, lost(&mut bench));
+    let until = bench.now.since_start + Duration::from_secs(60);
+    while bench.now.since_start < until && handed < 64 * 100 {
+        let count = pieces(&outputs);
+        handed += count;
+        outputs = if count > 0 { lost(&mut bench) } else { bench.pass(Duration::from_millis(500)) };
+    }
+    // After 1, 3, 7, 15, 31 seconds.
+    assert_eq!(handed, 5 * 64);
+
+    // One that says something meanwhile is not served the quicker, but not forgotten either.
+    assert_eq!(pieces(&hears(&mut bench, (bob, link), collect(2))), 0);
+    assert_eq!(pieces(&bench.pass(Duration::from_secs(30))), 64);
+}
+
+#[test]
+fn what_a_neighbour_has_not_read_stalls_its_mail_until_it_was_written() {
+    let mut bench = Bench::new(|config| config.mailbox.patience = Duration::ZERO);
+    let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
+    bench.handle(Input::Written { peer: mailbox, link, priority: Priority::High, count: 9, bytes: 9 });
+    for nonce in 0..256 {
+        bench.send(mailbox, 1000 + nonce, Priority::Medium);
+    }
+    assert!(deposits(&send(&mut bench, away, 1, None)).is_empty());
+    assert!(deposits(&bench.pass(Duration::from_secs(1))).is_empty());
+    let written = Input::Written { peer: mailbox, link, priority: Priority::Medium, count: 1, bytes: 9 };
+    assert_eq!(deposits(&bench.handle(written)).len(), 1);
+}
+
+#[test]
+fn a_mailbox_that_keeps_nothing_for_long_does_not_keep_others_from_it() {
+    let mut bench = Bench::new(|config| config.mailbox.copies = 2);
+    let (away, (first, link, _)) = (peer(), mailbox(&mut bench));
+    send(&mut bench, away, 1, None);
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    let shortly = Answer { number: left[0].1.number, kept_for: Ok(Duration::from_millis(1)) };
+    hears(&mut bench, (first, link), Mail::Answers(vec![shortly]));
+    let (second, _, outputs) = mailbox(&mut bench);
+    let [(at, deposit)] = &deposits(&outputs)[..] else { panic!("one deposit: {outputs:?}") };
+    assert_eq!((*at, deposit.keep_for), (second, bench.core.settings.config.mailbox.keep_for));
+}
+
+#[test]
+fn all_that_was_on_its_way_is_left_again_from_the_first_on() {
+    let mut bench = Bench::new(|_| {});
+    let (away, (mailbox, link, _)) = (peer(), mailbox(&mut bench));
+    (0..3).for_each(|nonce| drop(send(&mut bench, away, nonce, None)));
+    let nonces =
+        |outputs: &[Output]| deposits(outputs).iter().map(|(_, deposit)| deposit.letter.nonce).collect::<Vec<_>>();
+    assert_eq!(nonces(&bench.pass(Duration::from_secs(3))), [0, 1, 2]);
+    bench.handle(Input::Lost { peer: mailbox, link, priority: Priority::Medium, count: 3 });
+    assert_eq!(nonces(&bench.pass(Duration::from_secs(2))), [0, 1, 2]);
+}
+
+#[test]
+fn a_node_that_has_stopped_has_no_deadline_in_the_past() {
+    let mut bench = Bench::new(|_| {});
+    let (away, _) = (peer(), mailbox(&mut bench));
+    send(&mut bench, away, 1, None);
+    let mut outputs = bench.handle(Input::Drain);
+    assert_eq!(deposits(&outputs).len(), 1, "at once, and nobody answers");
+    outputs.extend(bench.pass(bench.core.settings.config.delivery.drain_timeout));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Drained)));
+    bench.now.since_start += Duration::from_secs(60);
+    bench.handle(Input::Tick);
+    assert!(bench.core.next_deadline().is_none_or(|deadline| deadline >= bench.now.since_start));
+}
+
+#[test]
+fn a_letter_older_than_mailboxes_keep_any_is_not_shown_whoever_is_forgotten() {
+    let mut bench = Bench::new(|_| {});
+    bench.now.unix_millis = 2_000_000_000_000;
+    let (author, (mailbox, link, outputs)) = (peer(), mailbox(&mut bench));
+    let run = takings(&outputs)[0].1.run;
+    let letter = |bench: &Bench, nonce, days: u64, ttl| {
+        let frame = Frame {
+            id: MessageId { sender: author, nonce },
+            kind: crate::message::MessageKind::Event,
+            priority: Priority::Medium,
+            addressing: Addressing::Peer(bench.core.settings.local),
+            created_at: Some(bench.now.unix_millis - days * 24 * 3_600_000),
+            ttl,
+            hops: 0,
+            authenticity: crate::message::Authenticity::Signed,
+            payload: "hello".into(),
+        };
+        Mail::Piece(Piece { run, slot: nonce, confirmation: false, content: Sealed::Letter(frame) })
+    };
+    let long = Some(HOUR * 24 * 365);
+    for (nonce, days, ttl, shown) in [(1, 29, None, 1), (2, 32, None, 0), (3, 32, long, 1)] {
+        let mail = letter(&bench, nonce, days, ttl);
+        let outputs = hears(&mut bench, (mailbox, link), mail);
+        let delivered = outputs.iter().filter(|output| matches!(output, Output::Deliver(_))).count();
+        assert_eq!((delivered, &takings(&outputs)[0].1.taken[..]), (shown, &[nonce][..]));
+    }
+    assert_eq!(bench.core.rejections()["expired"], 1);
+}
+
+#[test]
+fn a_confirmation_stays_at_the_mailbox_until_the_message_is_off_the_disk() {
+    let mut bench = Bench::new(|config| config.delivery.durability = Some(crate::config::Durability::Batched));
+    let (away, (mailbox, link, outputs)) = (peer(), mailbox(&mut bench));
+    let run = takings(&outputs)[0].1.run;
+    let rounds = |outputs: &[Output]| {
+        let rounds = outputs.iter().filter_map(|output| match output {
+            Output::Store { round, .. } => Some(*round),
+            _ => None,
+        });
+        rounds.last()
+    };
+    let stored = |bench: &mut Bench, stored: Option<u64>| {
+        let stored = stored.expect("something is written");
+        bench.handle(Input::Journal { stored, failing: None })
+    };
+    let round = rounds(&send(&mut bench, away, 1, None));
+    stored(&mut bench, round);
+    let left = deposits(&bench.pass(Duration::from_secs(3)));
+    let round = rounds(&hears(&mut bench, (mailbox, link), kept(left[0].1.number)));
+    stored(&mut bench, round);
+    let content = Sealed::Arrival { by: away, nonces: vec![NonceRange { first: 1, last: 1 }] };
+    let piece = Piece { run, slot: 9, confirmation: true, content };
+    let outputs = hears(&mut bench, (mailbox, link), Mail::Piece(piece));
+    assert_eq!(receipts(&outputs), [(1, ReceiptState::Delivered)]);
+    assert!(takings(&outputs).is_empty(), "a crash now would bring the message back");
+    let takings = takings(&stored(&mut bench, rounds(&outputs)));
+    assert_eq!(takings.first().map(|(_, taking)| taking.taken.clone()), Some(vec![9]));
+}
+
+#[test]
+fn by_another_connection_all_goes_again_from_the_first_on() {
+    let mut bench = Bench::new(|config| config.mailbox.patience = Duration::ZERO);
+    let (away, (mailbox, _, _)) = (peer(), mailbox(&mut bench));
+    for nonce in [1, 2] {
+        assert_eq!(deposits(&send(&mut bench, away, nonce, None)).len(), 1);
+    }
+    let (newer, outputs) = bench.open(mailbox, false, None);
+    let again = outputs.iter().filter_map(|output| match output {
+        Output::Mail { link, note: ToMailbox::Deposit(deposit), .. } => Some((*link, deposit.letter.nonce)),
+        _ => None,
+    });
+    assert_eq!(again.collect::<Vec<_>>(), [(newer, 1), (newer, 2)]);
+    assert_eq!(takings(&outputs).len(), 1, "and what the mailbox has is asked for anew");
 }

@@ -206,11 +206,16 @@ impl Outbox {
     }
 }
 
-/// Posts: the lanes are shared with them.
+/// Posts and mail: the lanes are shared with them.
 impl Outbox {
     /// Whether the lane that a peer's messages take now has room for one more frame.
     pub(crate) fn has_room(&self, peer: &PeerId, priority: Priority) -> bool {
-        self.queues.get(peer).is_some_and(|queue| queue.ways.has_room(priority))
+        self.room(peer, priority) > 0
+    }
+
+    /// For how many more frames the lane has room.
+    pub(crate) fn room(&self, peer: &PeerId, priority: Priority) -> usize {
+        self.queues.get(peer).map_or(0, |queue| queue.ways.room(priority))
     }
 
     /// Hands on a post, past the waiting messages. Whoever does so has asked whether there is room.

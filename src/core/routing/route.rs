@@ -180,10 +180,10 @@ impl Ways {
         Some(best)
     }
 
-    /// Whether the best way has room for one more post in a lane.
-    pub(super) fn has_room(&self, priority: Priority) -> bool {
+    /// For how many more posts, or frames of mail, the best way has room in a lane.
+    pub(super) fn room(&self, priority: Priority) -> usize {
         let best = self.best.and_then(|best| self.get(best));
-        best.is_some_and(|best| best.lanes[priority.lane()].frames() < LANE_CREDIT)
+        best.map_or(0, |best| LANE_CREDIT.saturating_sub(best.lanes[priority.lane()].frames()))
     }
 
     /// A post is handed over by the best way; which, or `None` when there is none.

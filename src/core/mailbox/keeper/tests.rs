@@ -10,7 +10,7 @@ fn peer() -> PeerId {
     libp2p::identity::Keypair::generate_ed25519().public().to_peer_id()
 }
 
-fn at(seconds: u64) -> Now {
+const fn at(seconds: u64) -> Now {
     Now { since_start: Duration::from_secs(seconds), unix_millis: 1_000_000_000 + seconds * 1000 }
 }
 
@@ -36,17 +36,18 @@ impl Bench {
             sealed: vec![u8::try_from(ticket).unwrap_or(0); bytes].into(),
         };
         self.keeper.deposit(self.now, from, deposited, &mut self.journal);
-        answers(self.keeper.take_notes(), from)
+        answers(self.keeper.take_notes(|_| usize::MAX), from)
     }
 
     fn collect(&mut self, peer: PeerId, run: u32, taken: &[u64], confirmations: Vec<(PeerId, Bytes)>) -> Vec<Kept> {
-        let collect = Collect { run, letters: 64, bytes: 1 << 20, taken: taken.to_vec(), confirmations };
+        let taken = taken.iter().map(|slot| if *slot < FIRST { FIRST + slot - 1 } else { *slot }).collect();
+        let collect = Collect { run, letters: 64, bytes: 1 << 20, taken, confirmations };
         self.keeper.collect(self.now, peer, collect, &mut self.journal);
         self.pieces(peer)
     }
 
     fn pieces(&mut self, peer: PeerId) -> Vec<Kept> {
-        pieces(self.keeper.take_notes(), peer)
+        pieces(self.keeper.take_notes(|_| usize::MAX), peer)
     }
 
     /// The disk has everything.
@@ -77,8 +78,11 @@ fn pieces(notes: Vec<(PeerId, ControlContent)>, peer: PeerId) -> Vec<Kept> {
     pieces.collect()
 }
 
+/// The first slot of a keeper that begins at 0 seconds; the tests count slots from it, as 1.
+const FIRST: u64 = at(0).unix_millis << SLOTS_BITS;
+
 fn slots(pieces: &[Kept]) -> Vec<u64> {
-    pieces.iter().map(|piece| piece.slot).collect()
+    pieces.iter().map(|piece| piece.slot.checked_sub(FIRST).map_or(piece.slot, |slot| slot + 1)).collect()
 }
 
 fn refused(reason: Refusal) -> Vec<Result<Duration, String>> {
@@ -189,7 +193,7 @@ fn accepted_is_stored_and_only_what_is_stored_is_handed_over() {
     assert!(bench.deposit(alice, bob, 1, 300).is_empty(), "not yet");
     assert!(bench.pieces(bob).is_empty());
     bench.stored();
-    let notes = bench.keeper.take_notes();
+    let notes = bench.keeper.take_notes(|_| usize::MAX);
     assert_eq!(answers(notes.clone(), alice), [Ok(HOUR)]);
     let handed = notes.into_iter().filter(|(to, _)| *to == bob).collect();
     assert_eq!(slots(&pieces(handed, bob)), [1]);
@@ -199,7 +203,7 @@ fn accepted_is_stored_and_only_what_is_stored_is_handed_over() {
     let full = Some("no space".to_owned());
     bench.journal.reported(1, full.clone(), &mut Vec::new());
     bench.keeper.reported(bench.now, 1, true, &mut bench.journal);
-    assert_eq!(answers(bench.keeper.take_notes(), alice), refused(Refusal::NotStored));
+    assert_eq!(answers(bench.keeper.take_notes(|_| usize::MAX), alice), refused(Refusal::NotStored));
     assert_eq!(bench.deposit(alice, bob, 3, 300), refused(Refusal::NotStored));
     assert_eq!(bench.keeper.stats().letters, 1, "what was accepted stays");
 }
@@ -210,7 +214,7 @@ fn what_is_over_goes_and_a_restart_changes_nothing() {
     let (alice, bob) = (peer(), peer());
     bench.deposit(alice, bob, 1, 300);
     bench.stored();
-    let granted = answers(bench.keeper.take_notes(), alice);
+    let granted = answers(bench.keeper.take_notes(|_| usize::MAX), alice);
     assert_eq!(granted, [Ok(Duration::from_secs(120))], "no longer than this mailbox keeps anything");
     let rows = [(
         7,
@@ -232,4 +236,28 @@ fn what_is_over_goes_and_a_restart_changes_nothing() {
     let mut late = Bench::new(Durability::Batched, |_| {});
     late.keeper.restore(at(61), read.to_vec(), &mut late.journal);
     assert_eq!(late.keeper.stats().letters, 0, "it ended while the node was stopped");
+}
+
+#[test]
+fn no_slot_is_used_again_after_a_restart_in_memory() {
+    let (alice, bob) = (peer(), peer());
+    let mut kept = [0, 1].map(|seconds| {
+        let mut bench = Bench::new(Durability::Memory, |_| {});
+        bench.now = at(seconds);
+        bench.deposit(alice, bob, 1, 300);
+        bench.collect(bob, 1, &[], Vec::new())[0].slot
+    });
+    assert!(kept[0] < kept[1]);
+    // Nor where the clock was set back: what is on the disk says how far it was.
+    let mut bench = Bench::new(Durability::Batched, |_| {});
+    let expires_at = at(60).unix_millis;
+    let row = MailRow { from: alice, to: bob, ticket: Some(9), expires_at, sealed: vec![1; 300].into() };
+    kept[1] += 1 << 30;
+    bench.keeper.restore(at(0), vec![(kept[1], row)], &mut bench.journal);
+    bench.deposit(alice, bob, 1, 300);
+    bench.stored();
+    assert_eq!(
+        bench.collect(bob, 1, &[], Vec::new()).iter().map(|piece| piece.slot).collect::<Vec<_>>(),
+        [kept[1], kept[1] + 1]
+    );
 }
