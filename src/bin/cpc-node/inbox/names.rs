@@ -7,7 +7,7 @@ const MAX_NAME: usize = 160;
 const NAMELESS: &str = "payload";
 
 /// Names that Windows keeps for devices, whatever extension follows
-/// (https://learn.microsoft.com/windows/win32/fileio/naming-a-file).
+/// (<https://learn.microsoft.com/windows/win32/fileio/naming-a-file>).
 const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 
 /// A name for a file, from what its sender calls it. It has no separators, no characters that steer a terminal or that a
