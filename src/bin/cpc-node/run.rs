@@ -64,7 +64,7 @@ pub(crate) struct RunArgs {
     www: Option<PathBuf>,
     #[command(flatten)]
     inbox: InboxOptions,
-    /// Keep mail for peers that are away, sealed, until they come; its limits stand in the section mailbox of the configuration
+    /// Keep mail for peers that are away, sealed, until they come; the section mailbox of the configuration bounds it
     #[arg(long)]
     mailbox: bool,
     /// Don't relay for others
