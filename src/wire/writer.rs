@@ -56,7 +56,8 @@ const RANGES_ALONG: usize = 16;
 const RANGES_IN_FRAME: usize = 512;
 const MAX_RANGES: usize = 8 * RANGES_IN_FRAME;
 
-/// What is sealed for mailboxes is made elsewhere, up to so much of it for one write: some 200 µs each.
+/// What is sealed for mailboxes is made elsewhere, up to so much of it for one write: each
+/// costs a signature and the seal's key agreements.
 const SEALED_TOGETHER: usize = 8;
 
 /// How often in a row a lane steps back for a more urgent one that is stuck, and after how long it looks again when

@@ -27,7 +27,7 @@ impl<'a> Report<'a> {
     pub fn markdown(&self) -> String {
         let rounds = match self.options.rounds {
             1 => "One round".to_owned(),
-            rounds => format!("Medians of {rounds} rounds in one run"),
+            rounds => format!("Medians of {rounds} rounds in one run (the rows of posts: one round)"),
         };
         let cores = match self.cores {
             1 => "one core".to_owned(),
